@@ -1,0 +1,3 @@
+//! The ringrelay engine: one monoio runtime per core, from socket to fan-out.
+
+pub mod counters;

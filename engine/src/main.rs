@@ -1,0 +1,2 @@
+//! `ringrelay`: arguments → configuration → `Server::run` → exit code.
+fn main() {}
