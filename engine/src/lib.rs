@@ -1,3 +1,6 @@
 //! The ringrelay engine: one monoio runtime per core, from socket to fan-out.
 
 pub mod counters;
+pub mod mesh;
+pub mod relay;
+mod sync;

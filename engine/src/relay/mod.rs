@@ -1,0 +1,3 @@
+//! The meaning of what is relayed: topics and their logs. Nothing in here awaits.
+
+pub mod segment;
