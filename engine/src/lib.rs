@@ -1,5 +1,7 @@
 //! The ringrelay engine: one monoio runtime per core, from socket to fan-out.
 
+pub mod commands;
+pub mod config;
 pub mod counters;
 pub mod mesh;
 pub mod relay;

@@ -1,0 +1,3 @@
+//! The commands of the binary: what was typed, and what each does.
+
+pub mod config;

@@ -1,0 +1,185 @@
+//! A YAML file as a tree, and the lines of its keys.
+//!
+//! The tree is read untyped. Only when something in it is wrong is the text read once more, up to the place in question,
+//! to learn its line.
+
+use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_yaml::Value;
+
+/// One step from the root of a document to a place in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Into a mapping, to that key.
+    Key(String),
+    /// Into a list, to the item of that index.
+    Index(usize),
+}
+
+/// A parsed file.
+#[derive(Debug)]
+pub(super) struct Document<'a> {
+    text: &'a str,
+    /// The tree; [`Value::Null`] for an empty file.
+    pub(super) root: Value,
+}
+
+impl<'a> Document<'a> {
+    /// Parses a text.
+    ///
+    /// # Errors
+    /// The line, from 1 (0 if unknown), and what is wrong there.
+    pub(super) fn parse(text: &'a str) -> Result<Self, (usize, String)> {
+        let failed = |error: serde_yaml::Error| (error.location().map_or(0, |at| at.line()), error.to_string());
+        let mut root: Value = serde_yaml::from_str(text).map_err(failed)?;
+        root.apply_merge().map_err(failed)?;
+        Ok(Self { text, root })
+    }
+
+    /// The line of a place, from 1: of the key where it is in a mapping. A place that the text lacks has the line of the
+    /// nearest place above it.
+    pub(super) fn line(&self, steps: &[Step]) -> usize {
+        let line = |steps: &[Step]| {
+            let deserializer = serde_yaml::Deserializer::from_str(self.text);
+            Locate(steps).deserialize(deserializer).err()?.location().map(|at| at.line())
+        };
+        (0..=steps.len()).rev().find_map(|length| line(&steps[..length])).unwrap_or(1)
+    }
+}
+
+/// Walks down the steps and fails at their end, so that the error has the place's line.
+struct Locate<'s>(&'s [Step]);
+
+/// The error by which [`Locate`] says that it has arrived; never shown.
+fn arrived<E: de::Error>() -> E {
+    E::custom("here")
+}
+
+impl<'de> DeserializeSeed<'de> for Locate<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Locate<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the place")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Some((Step::Key(wanted), rest)) = self.0.split_first() else { return Err(arrived()) };
+        while let Some(found) = map.next_key_seed(IsKey { wanted, last: rest.is_empty() })? {
+            match found {
+                true => map.next_value_seed(Locate(rest))?,
+                false => _ = map.next_value::<IgnoredAny>()?,
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let Some((Step::Index(wanted), rest)) = self.0.split_first() else { return Err(arrived()) };
+        for _ in 0..*wanted {
+            seq.next_element::<IgnoredAny>()?;
+        }
+        seq.next_element_seed(Locate(rest))?;
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_enum<A: de::EnumAccess<'de>>(self, _tagged: A) -> Result<(), A::Error> {
+        Err(arrived())
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<(), E> {
+        Err(arrived())
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<(), E> {
+        Err(arrived())
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<(), E> {
+        Err(arrived())
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<(), E> {
+        Err(arrived())
+    }
+
+    fn visit_str<E: de::Error>(self, _: &str) -> Result<(), E> {
+        Err(arrived())
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        Err(arrived())
+    }
+}
+
+/// Reads a key: is it the wanted one? Fails at it if it is the last step.
+struct IsKey<'s> {
+    wanted: &'s str,
+    last: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for IsKey<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for IsKey<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<bool, E> {
+        match (key == self.wanted, self.last) {
+            (true, true) => Err(arrived()),
+            (found, _) => Ok(found),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "# a comment\nserver:\n  port: 1\n  tls:\n\n    enabled: true\nlist:\n  - a: 1\n    b: 2\n  - {a: 3,\n     b: 4}\n  - 5\nlast: ~\n";
+
+    #[test]
+    fn every_place_has_its_line() {
+        let document = Document::parse(TEXT).unwrap();
+        let key = |name: &str| Step::Key(name.to_owned());
+        for (steps, line) in [
+            (vec![key("server")], 2),
+            (vec![key("server"), key("port")], 3),
+            (vec![key("server"), key("tls"), key("enabled")], 6),
+            (vec![key("list"), Step::Index(0)], 8),
+            (vec![key("list"), Step::Index(0), key("b")], 9),
+            (vec![key("list"), Step::Index(1), key("a")], 10),
+            (vec![key("list"), Step::Index(1), key("b")], 11),
+            (vec![key("list"), Step::Index(2)], 12),
+            (vec![key("last")], 13),
+            (vec![key("list"), Step::Index(1), key("missing")], 10),
+            (vec![key("server"), key("missing"), key("deeper")], 2),
+        ] {
+            assert_eq!(document.line(&steps), line, "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_no_yaml_has_a_line_too() {
+        for (text, line) in [("a: 1\nb: [1, 2\nc: 3\n", 3), ("a: 1\na: 2\n", 1), ("\tx: 1\n", 1)] {
+            let (at, reason) = Document::parse(text).unwrap_err();
+            assert!(at >= line, "{text:?}: line {at}, {reason}");
+        }
+    }
+}
