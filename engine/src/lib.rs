@@ -2,6 +2,7 @@
 
 pub mod commands;
 pub mod config;
+pub mod control;
 pub mod counters;
 pub mod mesh;
 pub mod relay;

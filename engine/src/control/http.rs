@@ -1,0 +1,224 @@
+//! HTTP/1.1 for the admin port: accepts, bounds and ends connections; what they ask is the router's business.
+//!
+//! A client can hold a place for a bounded time only: it must bring its head, its body and its next request in time,
+//! and after [`Limits::lifetime`] its connection ends whatever it does. A part of the places is kept for the
+//! allow-list, so that strangers cannot lock the operator out.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::http::header::CONNECTION;
+use axum::http::{Request, StatusCode};
+use axum::response::{IntoResponse, Response};
+use hyper::body::{Body as _, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::access::Access;
+use super::log_limit::LogLimit;
+
+/// Bytes of a request's head. Long enough for a selector that names a thousand connections.
+const HEAD_BYTES_MAX: usize = 128 * 1024;
+/// First and longest wait after an accept that failed for want of descriptors or memory.
+const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+
+/// How long a client may take, and how many may be there.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// From the end of one answer (or the accept) to the end of the next request's head.
+    pub head_timeout: Duration,
+    /// From the end of the head to the start of the answer; includes the body.
+    pub request_timeout: Duration,
+    /// Age at which a connection is asked to end after the request in hand.
+    pub lifetime: Duration,
+    /// How much longer that request may take.
+    pub lifetime_grace: Duration,
+    /// Open connections; the next one is answered 503.
+    pub connections_max: usize,
+    /// How many of them only addresses of the allow-list can have; at most `connections_max`.
+    pub connections_reserved: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            lifetime: Duration::from_secs(120),
+            lifetime_grace: Duration::from_secs(30),
+            connections_max: 256,
+            connections_reserved: 64,
+        }
+    }
+}
+
+/// A listener on `host:port`, with SO_REUSEADDR (std sets it), so that a restart finds its port free. Port 0 picks one.
+///
+/// # Errors
+/// When the name has no address or the port cannot be bound; the text names both.
+pub fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let failed = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {host}:{port}: {error}"));
+    let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(failed)?.collect();
+    let listener = TcpListener::bind(&addresses[..]).map_err(failed)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Serves `router` until `stop` completes, then finishes what is being answered, for `deadline` at most.
+///
+/// # Errors
+/// When the listener cannot be registered with the runtime.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    access: Arc<Access>,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+    deadline: Duration,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let (stopping, stopped) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut backoff = Backoff::default();
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut stop => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = backoff.accept(&listener) => accepted,
+        };
+        let Some((stream, peer)) = accepted else { continue };
+        let reserved = if access.allows(peer.ip()) { 0 } else { limits.connections_reserved };
+        if connections.len() + reserved >= limits.connections_max {
+            refuse(&stream, peer);
+            continue;
+        }
+        connections.spawn(drive(stream, peer, router.clone(), limits, stopped.clone()));
+    }
+    drop(listener);
+    // Nobody is there to be told when the last connection has gone.
+    let _ = stopping.send(true);
+    let finished = timeout(deadline, async { while connections.join_next().await.is_some() {} }).await;
+    if finished.is_err() {
+        tracing::warn!("admin: {} connections cut at the deadline", connections.len());
+    }
+    Ok(())
+}
+
+/// Says 503 to a connection too many. Its request is not waited for, so the answer may get lost.
+fn refuse(stream: &TcpStream, peer: SocketAddr) {
+    static LIMIT: LogLimit = LogLimit::new(Duration::from_secs(5));
+    const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\
+        Connection: close\r\n\r\n";
+    if let Some(left_out) = LIMIT.pass() {
+        tracing::warn!("admin: {peer} refused: too many connections ({left_out} more not shown)");
+    }
+    if let Err(error) = stream.try_write(ANSWER) {
+        tracing::debug!("admin: {peer}: {error}");
+    }
+}
+
+/// One connection from its accept to its end.
+async fn drive(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |request| answer(router.clone(), request, peer, limits.request_timeout));
+    // Without it the last piece of an answer waits for the acknowledgement of the one before.
+    let _ = stream.set_nodelay(true);
+    let mut connection = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head_timeout)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .half_close(true)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let asked_to_end = async {
+        tokio::select! {
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+            () = sleep(limits.lifetime) => {}
+        }
+    };
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = asked_to_end => {
+            connection.as_mut().graceful_shutdown();
+            match timeout(limits.lifetime_grace, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return tracing::debug!("admin: {peer}: cut, its last request took too long"),
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!("admin: {peer}: {error}");
+    }
+}
+
+/// Lets the router answer one request within `limit`.
+async fn answer(
+    router: TowerToHyperService<Router>,
+    mut request: Request<Incoming>,
+    peer: SocketAddr,
+    limit: Duration,
+) -> Result<Response, Infallible> {
+    let has_body = !request.body().is_end_stream();
+    request.extensions_mut().insert(ConnectInfo(peer));
+    timeout(limit, router.call(request)).await.unwrap_or_else(|_| {
+        // Without a body the delay was ours.
+        let status = if has_body { StatusCode::REQUEST_TIMEOUT } else { StatusCode::SERVICE_UNAVAILABLE };
+        Ok((status, [(CONNECTION, "close")], "took too long\n").into_response())
+    })
+}
+
+/// Accepts; after a failure for want of resources it waits, longer each time, instead of spinning.
+struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(ACCEPT_BACKOFF.0)
+    }
+}
+
+impl Backoff {
+    /// The next connection, or `None` after a failed accept and its wait. May be cancelled.
+    async fn accept(&mut self, listener: &tokio::net::TcpListener) -> Option<(TcpStream, SocketAddr)> {
+        static LIMIT: LogLimit = LogLimit::new(Duration::from_secs(5));
+        let error = match listener.accept().await {
+            Ok(accepted) => {
+                *self = Self::default();
+                return Some(accepted);
+            }
+            Err(error) => error,
+        };
+        if let Some(left_out) = LIMIT.pass() {
+            tracing::warn!("admin: accept failed: {error} ({left_out} more not shown)");
+        }
+        if error.kind() != io::ErrorKind::ConnectionAborted {
+            let wait = self.0;
+            self.0 = (wait * 2).min(ACCEPT_BACKOFF.1);
+            sleep(wait).await;
+        }
+        None
+    }
+}
