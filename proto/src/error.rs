@@ -101,3 +101,40 @@ impl fmt::Display for ProtocolError {
 }
 
 impl std::error::Error for ProtocolError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encode::close_payload;
+
+    const ALL: [ProtocolError; 17] = [
+        ProtocolError::ReservedBits,
+        ProtocolError::ReservedOpcode,
+        ProtocolError::FragmentedControl,
+        ProtocolError::ControlTooLong,
+        ProtocolError::NonMinimalLength,
+        ProtocolError::LengthTopBit,
+        ProtocolError::UnmaskedFrame,
+        ProtocolError::MaskedFrame,
+        ProtocolError::UnexpectedContinuation,
+        ProtocolError::ExpectedContinuation,
+        ProtocolError::InvalidUtf8,
+        ProtocolError::MessageTooBig,
+        ProtocolError::FrameTooBig,
+        ProtocolError::ClosePayload,
+        ProtocolError::CloseCode,
+        ProtocolError::CloseReason,
+        ProtocolError::Overloaded,
+    ];
+
+    #[test]
+    fn every_error_fits_into_a_close_frame() {
+        for (i, error) in ALL.into_iter().enumerate() {
+            assert_eq!(error as usize, i, "the list is complete and in order");
+            let reason = error.to_string();
+            let (payload, length) = close_payload(error.close_code(), &reason);
+            assert_eq!(&payload[2..length], reason.as_bytes(), "cut");
+            assert!(error.close_code().is_valid_on_wire());
+        }
+    }
+}

@@ -1,4 +1,5 @@
 //! The examples that RFC 6455 itself gives (sections 1.2, 1.3 and 5.7), byte by byte.
+#![allow(clippy::unwrap_used, reason = "the helpers belong to the tests")]
 
 use proto::handshake::{
     Accepted, ClientRequest, HeadLimits, accept_of, accept_response, check_response, check_upgrade, parse_head,
