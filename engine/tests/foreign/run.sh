@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# WebSocket clients that nobody here wrote against the ringrelay binary: Python `websockets` and `aiohttp`, node `ws`, curl;
+# echo, fan-out and HTTP answers, on ws and wss, on both drivers.
+#
+#   run.sh BIN [DRIVER…]        default drivers: io_uring epoll
+#
+# Needs what `make deps` installs. FOREIGN_PYTHON names another Python with requirements.txt installed.
+# Exit: 0 all passed, 1 something failed, 2 it could not be run. Last line: N passed, N failed
+set -euo pipefail
+
+[ $# -ge 1 ] || { sed -n '2,9p' "$0" >&2; exit 2; }
+BIN=$(realpath "$1"); shift
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+PYTHON=${FOREIGN_PYTHON:-$HERE/../../../.cache/foreign-venv/bin/python}
+START_SECONDS=20 SUITE_SECONDS=240 STOP_SECONDS=15
+WORK=$(mktemp -d)
+SERVER=
+PASSED=0 FAILED=0
+stop_all() { if [ -n "$SERVER" ]; then kill -KILL "$SERVER" 2>/dev/null || true; fi; rm -rf "$WORK"; }
+trap stop_all EXIT
+
+die() { echo "foreign clients: $*" >&2; exit 2; }
+[ -x "$BIN" ] || die "no binary at $BIN"
+[ -x "$PYTHON" ] || die "no Python at $PYTHON: run \`make deps\`"
+[ -d "$HERE/node_modules/ws" ] || die "no node_modules: run \`make deps\`"
+
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost \
+  -addext 'subjectAltName=IP:127.0.0.1,DNS:localhost' -keyout "$WORK/key.pem" -out "$WORK/cert.pem" 2>/dev/null \
+  || die 'openssl could not make a certificate'
+
+# start DRIVER TLS: sets SERVER (process) and PORT
+start() {
+  cat >"$WORK/config.yaml" <<YAML
+server: {host: 127.0.0.1, port: 0, shards: 2, driver: $1, tls: {enabled: $2, cert_file: $WORK/cert.pem, key_file: $WORK/key.pem}}
+metrics: {enabled: false}
+YAML
+  # the log is a pipe that stays open: its reader sees each line as it is written, and the file keeps it for a failure
+  exec 4< <(exec "$BIN" --config "$WORK/config.yaml" 2>&1 >/dev/null)
+  SERVER=$! PORT=
+  local line deadline=$((SECONDS + START_SECONDS))
+  : >"$WORK/log"
+  while [ -z "$PORT" ] && IFS= read -r -t $((deadline > SECONDS ? deadline - SECONDS : 1)) line <&4; do
+    echo "$line" >>"$WORK/log"
+    if [[ $line =~ Listening\ on\ [^\ ]*:([0-9]+) ]]; then PORT=${BASH_REMATCH[1]}; fi
+  done
+  [ -n "$PORT" ] || { cat "$WORK/log" >&2; die "$BIN did not listen ($1, tls $2)"; }
+  cat <&4 >>"$WORK/log" &
+}
+
+# stop NAME: SIGTERM must end the server with 0 in time
+stop() {
+  local code=0
+  kill -TERM "$SERVER" 2>/dev/null || true
+  timeout "$STOP_SECONDS" tail --pid="$SERVER" -f /dev/null || kill -KILL "$SERVER"
+  wait "$SERVER" || code=$?
+  SERVER=
+  exec 4<&-
+  if [ "$code" = 0 ]; then
+    PASSED=$((PASSED + 1)); echo "ok      $1: SIGTERM ends the server with 0"
+  else
+    FAILED=$((FAILED + 1)); echo "FAILED  $1: the server ended with $code"
+  fi
+}
+
+# suite NAME COMMAND…: adds the sums of its last line
+suite() {
+  local code=0 sum
+  timeout -k 5 "$SUITE_SECONDS" "${@:2}" </dev/null >"$WORK/out" 2>&1 || code=$?
+  sed "s/^\(ok      \|FAILED  \)/\1$1: /; /^[0-9]* passed, [0-9]* failed$/d" "$WORK/out"
+  sum=$(tail -n 1 "$WORK/out")
+  if [[ $sum =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
+    PASSED=$((PASSED + BASH_REMATCH[1])) FAILED=$((FAILED + BASH_REMATCH[2]))
+  else
+    FAILED=$((FAILED + 1)); echo "FAILED  $1: ${*:2:2} ended with $code and no sum"
+  fi
+}
+
+[ $# -gt 0 ] || set -- io_uring epoll
+for driver in "$@"; do
+  for tls in false true; do
+    start "$driver" "$tls"
+    if [ "$tls" = true ]; then url=wss://127.0.0.1:$PORT ca=("$WORK/cert.pem"); else url=ws://127.0.0.1:$PORT ca=(); fi
+    name="$driver ${url%%:*}"
+    before=$FAILED
+    suite "$name" "$PYTHON" "$HERE/echo.py" "$url" "${ca[@]}"
+    suite "$name" node "$HERE/echo.mjs" "$url" "${ca[@]}"
+    suite "$name" "$PYTHON" "$HERE/fan_out.py" "$url" "${ca[@]}"
+    suite "$name" "$HERE/curl.sh" "$url" "${ca[@]}"
+    stop "$name"
+    if [ "$FAILED" != "$before" ]; then echo "--- the server's log ($name)"; tail -n 40 "$WORK/log"; fi
+  done
+done
+echo "$PASSED passed, $FAILED failed"
+[ "$FAILED" = 0 ]
