@@ -12,49 +12,23 @@ set -euo pipefail
 BIN=$(realpath "$1"); shift
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 PYTHON=${FOREIGN_PYTHON:-$HERE/../../../.cache/foreign-venv/bin/python}
-START_SECONDS=20 SUITE_SECONDS=240 STOP_SECONDS=15
+SUITE_SECONDS=240
 WORK=$(mktemp -d)
-SERVER=
 PASSED=0 FAILED=0
-stop_all() { if [ -n "$SERVER" ]; then kill -KILL "$SERVER" 2>/dev/null || true; fi; rm -rf "$WORK"; }
-trap stop_all EXIT
+. "$HERE/server.sh"
+trap 'kill_server; rm -rf "$WORK"' EXIT
 
 die() { echo "foreign clients: $*" >&2; exit 2; }
 [ -x "$BIN" ] || die "no binary at $BIN"
 [ -x "$PYTHON" ] || die "no Python at $PYTHON: run \`make deps\`"
 [ -d "$HERE/node_modules/ws" ] || die "no node_modules: run \`make deps\`"
 
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost \
-  -addext 'subjectAltName=IP:127.0.0.1,DNS:localhost' -keyout "$WORK/key.pem" -out "$WORK/cert.pem" 2>/dev/null \
-  || die 'openssl could not make a certificate'
-
-# start DRIVER TLS: sets SERVER (process) and PORT
-start() {
-  cat >"$WORK/config.yaml" <<YAML
-server: {host: 127.0.0.1, port: 0, shards: 2, driver: $1, tls: {enabled: $2, cert_file: $WORK/cert.pem, key_file: $WORK/key.pem}}
-metrics: {enabled: false}
-YAML
-  # the log is a pipe that stays open: its reader sees each line as it is written, and the file keeps it for a failure
-  exec 4< <(exec "$BIN" --config "$WORK/config.yaml" 2>&1 >/dev/null)
-  SERVER=$! PORT=
-  local line deadline=$((SECONDS + START_SECONDS))
-  : >"$WORK/log"
-  while [ -z "$PORT" ] && IFS= read -r -t $((deadline > SECONDS ? deadline - SECONDS : 1)) line <&4; do
-    echo "$line" >>"$WORK/log"
-    if [[ $line =~ Listening\ on\ [^\ ]*:([0-9]+) ]]; then PORT=${BASH_REMATCH[1]}; fi
-  done
-  [ -n "$PORT" ] || { cat "$WORK/log" >&2; die "$BIN did not listen ($1, tls $2)"; }
-  cat <&4 >>"$WORK/log" &
-}
+make_certificate "$WORK" || die 'openssl could not make a certificate'
 
 # stop NAME: SIGTERM must end the server with 0 in time
 stop() {
   local code=0
-  kill -TERM "$SERVER" 2>/dev/null || true
-  timeout "$STOP_SECONDS" tail --pid="$SERVER" -f /dev/null || kill -KILL "$SERVER"
-  wait "$SERVER" || code=$?
-  SERVER=
-  exec 4<&-
+  stop_server || code=$?
   if [ "$code" = 0 ]; then
     PASSED=$((PASSED + 1)); echo "ok      $1: SIGTERM ends the server with 0"
   else
@@ -78,7 +52,7 @@ suite() {
 [ $# -gt 0 ] || set -- io_uring epoll
 for driver in "$@"; do
   for tls in false true; do
-    start "$driver" "$tls"
+    start_server "$BIN" "$driver" "$tls" "$WORK" || exit 2
     if [ "$tls" = true ]; then url=wss://127.0.0.1:$PORT ca=("$WORK/cert.pem"); else url=ws://127.0.0.1:$PORT ca=(); fi
     name="$driver ${url%%:*}"
     before=$FAILED
