@@ -1,0 +1,55 @@
+# Every target runs from a fresh clone; `make test` and `make deps` install what they need.
+CARGO   ?= cargo
+PREFIX  ?= /usr/local
+SECONDS ?= 60
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+DIST    := $(TARGET)/dist/ringrelay-$(VERSION)-$(shell uname -m)-linux
+
+.PHONY: help run server build build-all release install test deps lint fuzz bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: ## the relay with ./config.yaml
+	$(CARGO) run --release
+
+server: ## the chat server on port 8080 (PORT=… for another)
+	$(CARGO) run --release -- start
+
+build: ## target/release/ringrelay
+	$(CARGO) build --release
+
+build-all: ## ringrelay and loadgen
+	$(CARGO) build --release -p ringrelay -p loadgen
+
+release: build-all ## stripped binaries and their checksums in target/dist
+	rm -rf $(DIST) && mkdir -p $(DIST)
+	for bin in ringrelay loadgen; do strip -o $(DIST)/$$bin $(TARGET)/release/$$bin; done
+	cp config.yaml README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(DIST)/
+	tar -C $(dir $(DIST)) --owner=0 --group=0 -czf $(DIST).tar.gz $(notdir $(DIST))
+	cd $(dir $(DIST)) && sha256sum $(notdir $(DIST)).tar.gz | tee $(notdir $(DIST)).tar.gz.sha256
+
+install: build-all ## binaries into PREFIX/bin (default /usr/local), config.yaml into PREFIX/share/ringrelay
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(TARGET)/release/ringrelay $(TARGET)/release/loadgen
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ringrelay config.yaml
+
+test: ## everything that must hold
+	.ci/test
+
+deps: ## what the tests need beside Rust
+	.ci/deps
+
+lint: ## format and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+fuzz: ## mutated input against the protocol for SECONDS (default 60)
+	$(CARGO) run --release --manifest-path proto/fuzz/Cargo.toml -- --seconds $(SECONDS)
+
+bench: build-all ## ringrelay beside its peers, interleaved (root: in an own network namespace); options by ARGS
+	perf/compare.sh $(ARGS)
+
+clean: ## all that was built or fetched
+	$(CARGO) clean
+	rm -rf .cache engine/tests/foreign/node_modules perf/peers/bun/node_modules perf/peers/tokio-tungstenite/target
