@@ -48,8 +48,8 @@ fuzz: ## mutated input against the protocol for SECONDS (default 60)
 	$(CARGO) run --release --manifest-path proto/fuzz/Cargo.toml -- --seconds $(SECONDS)
 
 bench: build-all ## ringrelay beside its peers, interleaved (root: in an own network namespace); options by ARGS
-	perf/compare.sh $(ARGS)
+	perf/compare.py $(ARGS)
 
 clean: ## all that was built or fetched
 	$(CARGO) clean
-	rm -rf .cache engine/tests/foreign/node_modules perf/peers/bun/node_modules perf/peers/tokio-tungstenite/target
+	rm -rf .cache engine/tests/foreign/node_modules perf/peers/bun/node_modules
