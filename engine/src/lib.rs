@@ -4,6 +4,8 @@ pub mod commands;
 pub mod config;
 pub mod control;
 pub mod counters;
+pub mod logging;
 pub mod mesh;
 pub mod relay;
 mod sync;
+pub mod sys;

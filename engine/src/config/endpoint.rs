@@ -13,9 +13,9 @@ const CHAT_KEYS: [&str; 3] = ["username_chars_max", "message_chars_max", "messag
 section! {
     /// An endpoint: a configured path and its mode.
     pub struct EndpointConfig {
-        /// path of the URL, without the query; {name} stands for one non-empty segment
+        /// path of the URL, without query; {name} stands for one non-empty segment
         path: String = "/".to_owned(), check pattern::check;
-        /// relay, chat, echo or gateway: what a message on it does
+        /// relay, chat, echo or gateway
         mode: Mode = Mode::Relay;
         /// bytes of a message; above it Close 1009
         message_bytes_max: usize = 16777216, in 1..=1073741824;
@@ -25,11 +25,11 @@ section! {
         idle_timeout_ms: u64 = 0, in 0..=604800000;
         /// ms between pings to the client; 0 sends none
         ping_interval_ms: u64 = 54000, in 0..=604800000;
-        /// ms without a sign of life until the client counts as gone; 0 is never; more than ping_interval_ms
+        /// ms without a sign of life until the client counts as gone; 0 is never
         pong_wait_ms: u64 = 60000, in 0..=604800000;
         /// ms that a write may make no progress; 0 is no limit
         write_timeout_ms: u64 = 10000, in 0..=604800000;
-        /// ms to wait for the client's Close and its end of stream before the connection is reset
+        /// ms to wait for the client's Close and end of stream until it is reset
         close_timeout_ms: u64 = 5000, in 1..=3600000;
         /// bytes of a topic's name, after percent-decoding; above it 400
         topic_name_bytes_max: usize = 255, in 1..=4096;
@@ -37,23 +37,23 @@ section! {
         topics_max: usize = 100000, in 1..=TOPICS_MAX;
         /// bytes that one topic keeps for its subscribers; at it publishers are paused
         topic_log_bytes_max: u64 = 67108864, in 65536..=17179869184;
-        /// bytes that publishers may be ahead of the sends to subscribers that are not blocked
+        /// bytes that publishers may be ahead of the sends; beyond it they are paused
         publish_window_bytes: u64 = 262144, in 4096..=1073741824;
-        /// bytes that a blocked subscriber may lag before slow_consumer applies; one message always fits
+        /// bytes that a blocked subscriber may lag; one message always fits
         lag_bytes_max: u64 = 4194304, in 1..=17179869184;
-        /// ms that the oldest unsent message of a blocked subscriber may be old; 0 is no limit
+        /// ms that a blocked subscriber's oldest unsent message may wait; 0 is no limit
         lag_age_max_ms: u64 = 10000, in 0..=604800000;
         /// ms without progress after which a lagging subscriber counts as stalled
         stall_ms: u64 = 100, in 1..=3600000;
         /// disconnect (Close 1013) or skip (go on with the newest message)
         slow_consumer: SlowConsumer = SlowConsumer::Disconnect;
-        /// origins of web pages that may connect: exact ones, * for all, same-origin; else 403
+        /// web pages that may connect: exact origins, "*" or same-origin; else 403
         allowed_origins: Vec<String> = vec!["*".to_owned()], check origins;
         /// WebSocket subprotocols offered, the server's favourite first
         subprotocols: Vec<String> = Vec::new(), check subprotocols;
         /// do not send a message back to its sender
         exclude_sender: bool = false;
-        /// µs that messages of a busy topic are held to leave together; 0 never holds; an idle topic never waits
+        /// µs that a busy topic is held so that messages leave together; 0 is never
         flush_window_us: u64 = 2000, in 0..=1000000;
         /// characters of a user's name; above it 400
         username_chars_max: usize = 50, in 1..=1024;

@@ -11,25 +11,25 @@ pub const SHARDS_MAX: u16 = 64;
 section! {
     /// `server`: the listener, the shards and the limits of the whole server.
     pub struct ServerConfig {
-        /// address to listen on; 0.0.0.0 is every IPv4 interface, :: also every IPv6 one
+        /// address to listen on; 0.0.0.0 is every IPv4 interface, "::" every IPv6 one too
         host: String = "0.0.0.0".to_owned(), check non_empty;
         /// TCP port; 0 lets the kernel choose one
         port: u16 = 8443, in 0..=65535;
-        /// auto, or 1 to 64: one runtime each, pinned to a core; auto is the cores allowed by affinity and cgroup quota
+        /// 1 to 64, a core for each; auto: the cores allowed by affinity and cgroup quota
         shards: ShardCount = ShardCount::Auto;
         /// cores to pin the shards to, in order; [] is every core allowed
         cpus: Vec<usize> = Vec::new(), in 0..=1023, check distinct;
-        /// auto, io_uring or epoll; auto falls back to epoll where io_uring is forbidden, io_uring refuses to start there
+        /// auto, io_uring or epoll; auto falls back to epoll where io_uring is forbidden
         driver: Driver = Driver::Auto;
-        /// connections that the kernel holds for each shard until they are accepted; net.core.somaxconn caps it
+        /// connections that wait for each shard's accept; net.core.somaxconn caps it
         backlog: u32 = 4096, in 1..=1048576;
         /// connections at a time; 0 is no limit; above it 503
         connections_max: u64 = 0, in 0..=1000000000;
         /// connections at a time from one address; 0 is no limit; above it 429
         connections_per_ip_max: u64 = 0, in 0..=1000000000;
-        /// connections accepted per second by all shards together; 0 is no limit; above it 429
+        /// connections accepted per second; 0 is no limit; above it 429
         accepts_per_second_max: u64 = 0, in 0..=1000000000;
-        /// ms from accept to the end of the opening handshake, TLS included; 0 is no limit; after it 408
+        /// ms from accept to the end of the opening handshake; 0 is no limit; then 408
         handshake_timeout_ms: u64 = 10000, in 0..=604800000;
         /// ms from SIGTERM to exit at the latest; what has not closed by then is cut
         shutdown_timeout_ms: u64 = 10000, in 1..=3600000;
@@ -74,7 +74,7 @@ section! {
         format: LogFormat = LogFormat::Text;
         /// least level shown: error, warn, info, debug or trace
         level: LogLevel = LogLevel::Info;
-        /// level at which each connect and disconnect is logged; two lines per connection
+        /// level at which each connect and disconnect is logged
         connections: LogLevel = LogLevel::Debug;
     }
 }
