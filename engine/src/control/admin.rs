@@ -79,10 +79,10 @@ impl Admin {
         stop: impl Future<Output = ()>,
         deadline: Duration,
     ) -> io::Result<()> {
-        let guarded = self
-            .guarded
-            .fallback(|| async { (StatusCode::NOT_FOUND, "not found\n") })
-            .layer(middleware::from_fn_with_state(self.access.clone(), guard));
+        let guarded = self.guarded.fallback(|| async { (StatusCode::NOT_FOUND, "not found\n") });
+        // Around the routes as one service: a layer on each of them would let axum add `Allow` to its refusal.
+        let guarded =
+            Router::new().fallback_service(guarded).layer(middleware::from_fn_with_state(self.access.clone(), guard));
         http::serve(listener, self.open.merge(guarded), self.access, self.limits, stop, deadline).await
     }
 }

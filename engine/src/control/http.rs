@@ -161,7 +161,8 @@ async fn drive(
         }
     };
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
+        // Looked at first, so that an answer after the stop says `Connection: close`.
+        biased;
         () = asked_to_end => {
             connection.as_mut().graceful_shutdown();
             match timeout(limits.lifetime_grace, connection).await {
@@ -169,6 +170,7 @@ async fn drive(
                 Err(_) => return tracing::debug!("admin: {peer}: cut, its last request took too long"),
             }
         }
+        ended = connection.as_mut() => ended,
     };
     if let Err(error) = ended {
         tracing::debug!("admin: {peer}: {error}");
