@@ -381,3 +381,291 @@ fn read_header(record: &[u8]) -> (u32, u32) {
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes.try_into().expect("the slice was cut to this length")
 }
+
+#[cfg(all(test, not(ringrelay_loom)))]
+mod tests {
+    use std::collections::{BTreeSet, VecDeque};
+    use std::sync::Arc;
+    use std::thread;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a test pushes as a pointer: `alive` counts the copies that are not dropped.
+    struct Item {
+        id: usize,
+        _alive: Arc<()>,
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Push(usize),
+        PushBoxed(usize),
+        Pop,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            2 => (0..=1000_usize).prop_map(Step::Push),
+            2 => (0..=40_usize).prop_map(Step::Push),
+            1 => (0..=3000_usize).prop_map(Step::PushBoxed),
+            3 => Just(Step::Pop),
+        ]
+    }
+
+    /// A payload that says which record it is of, at every byte.
+    fn payload(id: usize, bytes: usize) -> Vec<u8> {
+        (0..bytes).map(|index| (id * 31 + index * 7) as u8).collect()
+    }
+
+    const BOXED_BYTES_MAX: usize = 2000;
+
+    proptest! {
+        #[test]
+        fn the_ring_is_a_bounded_queue(steps in vec(step(), 0..400), capacity_log in 7..13_u32, left in 0..3_u8) {
+            let alive = Arc::new(());
+            let capacity = 1 << capacity_log;
+            let (mut producer, mut consumer) = ring::<Item>(capacity, BOXED_BYTES_MAX);
+            // Model: (id, inline payload length | boxed weight)
+            let mut model: VecDeque<(usize, Result<usize, usize>)> = VecDeque::new();
+            for (id, step) in steps.into_iter().enumerate() {
+                let ring_bytes: usize =
+                    model.iter().map(|(_, body)| RECORD_BYTES + body.unwrap_or(0).next_multiple_of(8)).sum();
+                let waiting: usize = model.iter().filter_map(|(_, body)| body.err()).sum();
+                match step {
+                    Step::Push(bytes) => {
+                        let bytes = bytes % (producer.inline_bytes_max() + 1);
+                        let meta = [id as u32, !(id as u32), bytes as u32, 7];
+                        let record_bytes = RECORD_BYTES + bytes.next_multiple_of(8);
+                        if producer.push(meta, &payload(id, bytes)) {
+                            prop_assert!(ring_bytes + record_bytes <= capacity);
+                            model.push_back((id, Ok(bytes)));
+                        } else {
+                            // At most a quarter lost to each of: this record, the skip before it, one skip inside.
+                            prop_assert!(ring_bytes + record_bytes + capacity / 2 > capacity);
+                        }
+                    }
+                    Step::PushBoxed(weight) => {
+                        let fits_weight = waiting == 0 || waiting + weight <= BOXED_BYTES_MAX;
+                        match producer.push_boxed(Box::new(Item { id, _alive: Arc::clone(&alive) }), weight) {
+                            Ok(()) => {
+                                prop_assert!(fits_weight && ring_bytes + RECORD_BYTES <= capacity);
+                                model.push_back((id, Err(weight)));
+                            }
+                            Err(item) => {
+                                prop_assert_eq!(item.id, id);
+                                prop_assert!(!fits_weight || ring_bytes + RECORD_BYTES + capacity / 2 > capacity);
+                            }
+                        }
+                    }
+                    Step::Pop => {
+                        let popped = consumer.pop(|popped| match popped {
+                            Popped::Inline { meta, payload } => (meta[0] as usize, Ok((meta, payload.to_vec()))),
+                            Popped::Boxed(item) => (item.id, Err(())),
+                        });
+                        match (model.pop_front(), popped) {
+                            (None, None) => {}
+                            (Some((id, Ok(bytes))), Some((_, Ok((meta, got))))) => {
+                                prop_assert_eq!(meta, [id as u32, !(id as u32), bytes as u32, 7]);
+                                prop_assert_eq!(got, payload(id, bytes));
+                            }
+                            (Some((id, Err(_))), Some((got, Err(())))) => prop_assert_eq!(got, id),
+                            (expected, got) => prop_assert!(false, "expected {expected:?}, popped {got:?}"),
+                        }
+                    }
+                }
+                prop_assert_eq!(consumer.is_empty(), model.is_empty());
+                let boxed = model.iter().filter(|(_, body)| body.is_err()).count();
+                prop_assert_eq!(Arc::strong_count(&alive), 1 + boxed);
+            }
+            match left {
+                0 => drop((producer, consumer)),
+                1 => drop((consumer, producer)),
+                _ => {
+                    drop(consumer);
+                    prop_assert_eq!(Arc::strong_count(&alive), 1, "the consumer takes what waits with it");
+                    // Whoever pushes now pushes to nobody; it is dropped all the same.
+                    let late = producer.push_boxed(Box::new(Item { id: 0, _alive: Arc::clone(&alive) }), 1);
+                    prop_assert!(late.is_ok());
+                    drop(producer);
+                }
+            }
+            prop_assert_eq!(Arc::strong_count(&alive), 1);
+        }
+    }
+
+    #[test]
+    fn an_empty_ring_takes_the_longest_payload_wherever_it_stands() {
+        for capacity in [128, 1024, 4096] {
+            let (mut producer, mut consumer) = ring::<()>(capacity, 0);
+            let longest = payload(capacity, producer.inline_bytes_max());
+            let mut positions = BTreeSet::new();
+            for step in 0..20 * capacity {
+                positions.insert(producer.tail % capacity);
+                assert!(producer.push([1; 4], &longest), "at {} of {capacity}", producer.tail % capacity);
+                let whole =
+                    |popped: Popped<'_, ()>| matches!(popped, Popped::Inline { payload, .. } if payload == longest);
+                assert_eq!(consumer.pop(whole), Some(true));
+                assert!(producer.push([0; 4], &longest[..step * step % (longest.len() + 1)]));
+                assert!(consumer.pop(|_| ()).is_some());
+            }
+            assert!(positions.len() > capacity / 64, "{} positions of {capacity}", positions.len());
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "never fits inline")]
+    fn a_payload_that_never_fits_is_refused_loudly() {
+        let (mut producer, _consumer) = ring::<()>(1024, 0);
+        let bytes = producer.inline_bytes_max() + 1;
+        producer.push([0; 4], &vec![0; bytes]);
+    }
+
+    #[test]
+    fn an_item_of_any_weight_fits_when_no_other_waits() {
+        let (mut producer, mut consumer) = ring::<u8>(128, 10);
+        assert!(producer.push_boxed(Box::new(1), usize::MAX).is_ok());
+        assert_eq!(producer.push_boxed(Box::new(2), 1), Err(Box::new(2)));
+        assert!(producer.push([0; 4], b"inline"), "the weight is no bound for what lies inline");
+        assert!(consumer.pop(|_| ()).is_some());
+        assert!(producer.push_boxed(Box::new(2), 6).is_ok());
+        assert!(producer.push_boxed(Box::new(3), 4).is_ok());
+        assert!(producer.push_boxed(Box::new(4), 1).is_err());
+    }
+
+    #[test]
+    fn a_reader_that_unwinds_neither_loses_an_inline_record_nor_doubles_an_item() {
+        let alive = Arc::new(());
+        let (mut producer, mut consumer) = ring::<Item>(1024, 10);
+        assert!(producer.push([5; 4], b"kept"));
+        assert!(producer.push_boxed(Box::new(Item { id: 1, _alive: Arc::clone(&alive) }), 1).is_ok());
+        let unwind = |consumer: &mut Consumer<Item>| {
+            let pop = std::panic::AssertUnwindSafe(|| consumer.pop(|_| panic!("on purpose")));
+            assert!(std::panic::catch_unwind(pop).is_err());
+        };
+        unwind(&mut consumer);
+        assert_eq!(consumer.pop(|popped| matches!(popped, Popped::Inline { payload: b"kept", .. })), Some(true));
+        unwind(&mut consumer);
+        assert!(consumer.is_empty());
+        assert_eq!(Arc::strong_count(&alive), 1);
+    }
+
+    #[test]
+    fn rings_without_traffic_take_no_memory() {
+        let resident_pages = || {
+            let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+            statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap()
+        };
+        let before = resident_pages();
+        let rings: Vec<_> = (0..64).map(|_| ring::<()>(16 << 20, 0)).collect();
+        let grown_bytes = resident_pages().saturating_sub(before) * 4096;
+        assert!(grown_bytes < 256 << 20, "{} rings of 16 MiB: {grown_bytes} B resident", rings.len());
+    }
+
+    #[test]
+    fn two_threads_pass_half_a_million_records_in_order() {
+        const RECORDS: usize = 500_000;
+        let alive = Arc::new(());
+        let (mut producer, mut consumer) = ring::<Item>(4096, 300);
+        let items = Arc::clone(&alive);
+        let pushing = thread::spawn(move || {
+            for id in 0..RECORDS {
+                if id % 5 == 0 {
+                    let mut item = Box::new(Item { id, _alive: Arc::clone(&items) });
+                    while let Err(back) = producer.push_boxed(item, id % 400) {
+                        item = back;
+                        thread::yield_now();
+                    }
+                } else {
+                    let payload = payload(id, id * 13 % 700);
+                    while !producer.push([id as u32; 4], &payload) {
+                        thread::yield_now();
+                    }
+                }
+            }
+        });
+        let mut expected = 0;
+        while expected < RECORDS {
+            let popped = consumer.pop(|popped| match popped {
+                Popped::Inline { meta, payload: got } => {
+                    assert_eq!(meta, [expected as u32; 4]);
+                    assert_eq!(got, payload(expected, expected * 13 % 700));
+                }
+                Popped::Boxed(item) => assert_eq!((item.id, expected % 5), (expected, 0)),
+            });
+            match popped {
+                Some(()) => expected += 1,
+                None => thread::yield_now(),
+            }
+        }
+        pushing.join().unwrap();
+        assert!(consumer.is_empty());
+        assert_eq!(Arc::strong_count(&alive), 1);
+    }
+}
+
+#[cfg(all(test, ringrelay_loom))]
+mod loom_tests {
+    use loom::thread;
+
+    use super::*;
+
+    /// Full at first, so that the producer must reuse room while the consumer gives it back.
+    #[test]
+    fn loom_records_arrive_whole_and_in_order_across_the_wrap() {
+        loom::model(|| {
+            let (mut producer, mut consumer) = ring::<u32>(128, 0);
+            for id in 0..4_u32 {
+                assert!(producer.push([id; 4], &[id as u8; 8]));
+            }
+            assert!(!producer.push([4; 4], &[4; 8]));
+            let pushing = thread::spawn(move || {
+                for id in 4..6_u32 {
+                    while !producer.push([id; 4], &[id as u8; 8]) {
+                        thread::yield_now();
+                    }
+                }
+            });
+            for expected in 0..6_u32 {
+                let check = |popped: Popped<'_, u32>| match popped {
+                    Popped::Inline { meta, payload } => {
+                        assert_eq!((meta, payload), ([expected; 4], &[expected as u8; 8][..]))
+                    }
+                    Popped::Boxed(_) => panic!("nothing boxed was pushed"),
+                };
+                while consumer.pop(check).is_none() {
+                    thread::yield_now();
+                }
+            }
+            assert!(consumer.is_empty());
+            pushing.join().unwrap();
+        });
+    }
+
+    /// The weight of the first item keeps the second out until it is popped.
+    #[test]
+    fn loom_boxed_items_are_dropped_once_and_their_weight_comes_back() {
+        loom::model(|| {
+            let alive = std::sync::Arc::new(());
+            let (mut producer, mut consumer) = ring::<std::sync::Arc<()>>(128, 1);
+            let item = std::sync::Arc::clone(&alive);
+            let pushing = thread::spawn(move || {
+                assert!(producer.push_boxed(Box::new(std::sync::Arc::clone(&item)), 1).is_ok());
+                let mut second = Box::new(item);
+                while let Err(back) = producer.push_boxed(second, 1) {
+                    second = back;
+                    thread::yield_now();
+                }
+            });
+            while consumer.pop(|popped| assert!(matches!(popped, Popped::Boxed(_)))).is_none() {
+                thread::yield_now();
+            }
+            // Whether the second item comes before or after the consumer goes, it is dropped once.
+            drop(consumer);
+            pushing.join().unwrap();
+            assert_eq!(std::sync::Arc::strong_count(&alive), 1);
+        });
+    }
+}

@@ -406,3 +406,370 @@ impl Memory {
         cell..cell + 1
     }
 }
+
+#[cfg(all(test, not(ringrelay_loom)))]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A frame as RFC 6455, 5.2 has it, written down independently of the crate that the log uses.
+    fn framed(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0x80 | opcode as u8];
+        match payload.len() {
+            bytes @ 0..126 => frame.push(bytes as u8),
+            bytes @ 126..65536 => {
+                frame.push(126);
+                frame.extend((bytes as u16).to_be_bytes());
+            }
+            bytes => {
+                frame.push(127);
+                frame.extend((bytes as u64).to_be_bytes());
+            }
+        }
+        frame.extend_from_slice(payload);
+        frame
+    }
+
+    fn payload(id: usize, bytes: usize) -> Vec<u8> {
+        (0..bytes).map(|index| (id * 131 + index * 7 + index / 251) as u8).collect()
+    }
+
+    fn payload_bytes() -> impl Strategy<Value = usize> {
+        prop_oneof![
+            8 => 0..20_usize,
+            8 => 0..500_usize,
+            4 => 100..140_usize,
+            4 => 0..20_000_usize,
+            1 => 65_500..65_600_usize,
+            1 => 0..=1_048_576_usize,
+        ]
+    }
+
+    /// A cursor that follows the log and collects whole frames.
+    struct Reader {
+        segment: Arc<Segment>,
+        offset: u32,
+        record: u32,
+        frames: Vec<Vec<u8>>,
+        left: Vec<Arc<Segment>>,
+    }
+
+    impl Reader {
+        fn new(segment: Arc<Segment>) -> Self {
+            Self { segment, offset: 0, record: 0, frames: Vec::new(), left: Vec::new() }
+        }
+
+        fn read_all(&mut self) {
+            loop {
+                let next = self.segment.next().cloned();
+                let visible = self.segment.visible();
+                while self.record < visible.records {
+                    let record = self.segment.record(self.record);
+                    assert_eq!(record.origin as usize, self.frames.len(), "origins count up in these tests");
+                    assert_eq!(self.segment.base_seq() + u64::from(self.record), u64::from(record.origin));
+                    self.frames.push(self.segment.bytes(self.offset, record.end).to_vec());
+                    (self.offset, self.record) = (record.end, self.record + 1);
+                }
+                assert_eq!(self.offset, visible.bytes, "the index ends where the bytes end");
+                let Some(next) = next else { return };
+                assert_eq!(next.base(), self.segment.base() + u64::from(visible.bytes));
+                assert_eq!(next.base_seq(), self.segment.base_seq() + u64::from(visible.records));
+                self.left.push(mem::replace(&mut self.segment, next));
+                (self.offset, self.record) = (0, 0);
+            }
+        }
+    }
+
+    fn append(log: &mut LogWriter, id: usize, bytes: usize, whole: bool) -> Vec<u8> {
+        let opcode = if id.is_multiple_of(2) { Opcode::Text } else { Opcode::Binary };
+        let payload = payload(id, bytes);
+        let frame = framed(opcode, &payload);
+        if whole {
+            log.append_frame(Bytes::from(frame.clone()), id as u32, !(id as u32));
+        } else {
+            log.append(opcode, &payload, id as u32, !(id as u32));
+        }
+        frame
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn the_log_is_a_list_of_frames(
+            sizes in vec((payload_bytes(), any::<bool>(), 0..8_u8), 1..200),
+            positions in vec(any::<prop::sample::Index>(), 20),
+        ) {
+            let (mut log, first) = LogWriter::new();
+            let mut early = Reader::new(Arc::clone(&first));
+            let mut late = Reader::new(Arc::clone(&first));
+            let mut model: Vec<Vec<u8>> = Vec::new();
+            for (id, (bytes, whole, then)) in sizes.into_iter().enumerate() {
+                model.push(append(&mut log, id, bytes, whole && bytes >= 16 * 1024));
+                prop_assert_eq!(log.tail_seq(), model.len() as u64);
+                prop_assert_eq!(log.tail_offset(), model.iter().map(|frame| frame.len() as u64).sum::<u64>());
+                if then == 0 {
+                    early.read_all();
+                    prop_assert_eq!(&early.frames, &model);
+                }
+            }
+            late.read_all();
+            prop_assert_eq!(&late.frames, &model);
+            // From any byte: its segment, its frame, and the rest of that frame.
+            let whole = model.concat();
+            for position in positions {
+                let position = position.index(whole.len());
+                let segment = late.left.iter().chain([&late.segment])
+                    .rfind(|segment| segment.base() <= position as u64).expect("the first starts at 0");
+                let offset = (position as u64 - segment.base()) as u32;
+                let index = segment.record_at(offset);
+                let seq = (segment.base_seq() + u64::from(index)) as usize;
+                let start: usize = model[..seq].iter().map(Vec::len).sum();
+                prop_assert!(start <= position && position < start + model[seq].len());
+                let record = segment.record(index);
+                prop_assert_eq!((record.origin, record.at_us), (seq as u32, !(seq as u32)));
+                prop_assert_eq!(segment.bytes(offset, record.end), &whole[position..start + model[seq].len()]);
+            }
+        }
+
+        #[test]
+        fn memory_is_reused_only_when_nobody_reads_it(
+            sizes in vec((0..300_usize, any::<bool>()), 1..600),
+        ) {
+            let (mut log, first) = LogWriter::with_segments(256, 1024);
+            let mut reader = Reader::new(Arc::clone(&first));
+            let mut holder = Reader::new(first);
+            let mut model = Vec::new();
+            for (id, (bytes, read)) in sizes.into_iter().enumerate() {
+                model.push(append(&mut log, id, bytes, false));
+                if read {
+                    reader.read_all();
+                    for segment in reader.left.drain(..) {
+                        log.recycle(segment);
+                    }
+                }
+                // The holder keeps the second half of the time everything that it has not read.
+                if id == 300 {
+                    holder.read_all();
+                    for segment in holder.left.drain(..) {
+                        log.recycle(segment);
+                    }
+                }
+                prop_assert!(log.spares.len() <= SPARES_MAX);
+            }
+            reader.read_all();
+            holder.read_all();
+            prop_assert_eq!(&reader.frames, &model);
+            prop_assert_eq!(&holder.frames, &model);
+        }
+    }
+
+    fn capacity(segment: &Segment) -> usize {
+        match &segment.body {
+            Body::Heap(memory) => memory.bytes.len(),
+            Body::Frame { .. } => 0,
+        }
+    }
+
+    #[test]
+    fn segments_grow_with_use_and_a_quiet_topic_has_none() {
+        let (mut log, first) = LogWriter::new();
+        assert_eq!(capacity(&first), 0);
+        let mut sizes = Vec::new();
+        for id in 0..20_000 {
+            log.append(Opcode::Binary, &[0; 64], id, 0);
+            if sizes.last() != Some(&capacity(log.tail())) {
+                sizes.push(capacity(log.tail()));
+            }
+        }
+        assert_eq!(sizes, [4, 8, 16, 32, 64, 128, 256].map(|kib| kib * 1024));
+    }
+
+    #[test]
+    fn small_messages_between_large_ones_shrink_their_segments() {
+        let (mut log, _first) = LogWriter::new();
+        for id in 0..20_000 {
+            log.append(Opcode::Binary, &[0; 64], id, 0);
+        }
+        let large = Bytes::from(framed(Opcode::Binary, &payload(0, 16 * 1024)));
+        for id in 0..10 {
+            log.append_frame(large.clone(), id, 0);
+            log.append(Opcode::Binary, b"small", id, 0);
+        }
+        assert_eq!(capacity(log.tail()), SEGMENT_BYTES_MIN);
+    }
+
+    #[test]
+    fn a_recycled_memory_serves_the_next_segment() {
+        let (mut log, first) = LogWriter::with_segments(1024, 1024);
+        let mut reader = Reader::new(first);
+        let fill = |log: &mut LogWriter, id: usize| append(log, id, 1000, false);
+        let address = |segment: &Segment| segment.bytes(0, 1).as_ptr();
+        fill(&mut log, 0);
+        let old = address(log.tail());
+        fill(&mut log, 1);
+        reader.read_all();
+        for segment in reader.left.drain(..) {
+            log.recycle(segment);
+        }
+        assert_eq!(log.spares.len(), 1, "the first segment has no memory, the second has");
+        fill(&mut log, 2);
+        assert_eq!(address(log.tail()), old);
+        // The reader still stands in the segment of frame 1: it is no spare.
+        log.recycle(Arc::clone(&reader.segment));
+        assert_eq!(log.spares.len(), 0);
+    }
+
+    #[test]
+    fn a_frame_of_its_own_is_not_copied() {
+        let (mut log, first) = LogWriter::new();
+        log.append(Opcode::Text, b"before", 0, 0);
+        let frame = Bytes::from(framed(Opcode::Binary, &payload(1, 20_000)));
+        log.append_frame(frame.clone(), 1, 0);
+        assert_eq!(log.tail().bytes(0, 1).as_ptr(), frame.as_ptr());
+        log.append(Opcode::Text, b"after", 2, 0);
+        let mut reader = Reader::new(first);
+        reader.read_all();
+        assert_eq!(reader.frames, [framed(Opcode::Text, b"before"), frame.to_vec(), framed(Opcode::Text, b"after")]);
+    }
+
+    #[test]
+    #[should_panic(expected = "visible")]
+    fn no_slice_reaches_beyond_what_is_visible() {
+        let (mut log, _first) = LogWriter::new();
+        log.append(Opcode::Text, b"four", 0, 0);
+        let _ = log.tail().bytes(0, 7);
+    }
+
+    #[test]
+    #[should_panic(expected = "visible")]
+    fn no_record_is_read_beyond_what_is_visible() {
+        let (mut log, _first) = LogWriter::new();
+        log.append(Opcode::Text, b"four", 0, 0);
+        let _ = log.tail().record(1);
+    }
+
+    #[test]
+    fn a_long_list_is_dropped_on_a_small_stack() {
+        let dropping = thread::Builder::new().stack_size(64 * 1024).spawn(|| {
+            let (mut log, first) = LogWriter::new();
+            for id in 0..200_000 {
+                log.append_frame(Bytes::from_static(&[0x82, 0]), id, 0);
+            }
+            drop(log);
+            assert!(first.next().is_some());
+            drop(first);
+        });
+        dropping.unwrap().join().unwrap();
+    }
+
+    #[test]
+    fn three_readers_follow_a_writer_that_recycles() {
+        const FRAMES: usize = 30_000;
+        let size = |id: usize| if id.is_multiple_of(1000) { 20_000 } else { id * 37 % 700 };
+        let (mut log, first) = LogWriter::with_segments(4096, 16 * 1024);
+        let (give_back, given_back) = mpsc::channel();
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                let (give_back, mut reader) = (give_back.clone(), Reader::new(Arc::clone(&first)));
+                scope.spawn(move || {
+                    let mut checked = 0;
+                    while checked < FRAMES {
+                        reader.read_all();
+                        for frame in reader.frames[checked..].iter_mut() {
+                            let opcode = if checked.is_multiple_of(2) { Opcode::Text } else { Opcode::Binary };
+                            assert_eq!(mem::take(frame), framed(opcode, &payload(checked, size(checked))));
+                            checked += 1;
+                        }
+                        for segment in reader.left.drain(..) {
+                            // The writer may be done and gone.
+                            let _ = give_back.send(segment);
+                        }
+                        thread::yield_now();
+                    }
+                });
+            }
+            drop((first, give_back));
+            for id in 0..FRAMES {
+                append(&mut log, id, size(id), size(id) >= 16 * 1024);
+                for segment in given_back.try_iter() {
+                    log.recycle(segment);
+                }
+            }
+        });
+    }
+}
+
+#[cfg(all(test, ringrelay_loom))]
+mod loom_tests {
+    use loom::thread;
+
+    use super::*;
+
+    /// Reads what is visible from `segment` on, in that many looks.
+    fn read(mut segment: Arc<Segment>, looks: usize) -> Vec<Vec<u8>> {
+        let (mut frames, mut offset, mut index) = (Vec::new(), 0, 0);
+        for _ in 0..looks {
+            let next = segment.next().cloned();
+            let visible = segment.visible();
+            for _ in index..visible.records {
+                let record = segment.record(index);
+                assert_eq!(record.origin as usize, frames.len());
+                frames.push(segment.bytes(offset, record.end).to_vec());
+                (offset, index) = (record.end, index + 1);
+            }
+            assert_eq!(offset, visible.bytes);
+            if let Some(next) = next {
+                assert_eq!(next.base(), segment.base() + u64::from(visible.bytes));
+                (segment, offset, index) = (next, 0, 0);
+            }
+        }
+        frames
+    }
+
+    /// Three frames: two in one segment, one in the next; the first segment, without room, before them.
+    fn write(log: &mut LogWriter) {
+        for id in 0..3_u8 {
+            log.append(Opcode::Binary, &[id; 4], u32::from(id), 0);
+        }
+    }
+
+    fn expected() -> Vec<Vec<u8>> {
+        (0..3_u8).map(|id| vec![0x82, 4, id, id, id, id]).collect()
+    }
+
+    #[test]
+    fn loom_a_reader_sees_every_frame_whole_and_once() {
+        loom::model(|| {
+            let (mut log, first) = LogWriter::with_segments(16, 16);
+            let reading = {
+                let first = Arc::clone(&first);
+                thread::spawn(move || read(first, 4))
+            };
+            write(&mut log);
+            assert!(expected().starts_with(&reading.join().unwrap()));
+            assert_eq!(read(first, 3), expected());
+        });
+    }
+
+    #[test]
+    fn loom_two_readers_follow_into_a_frame_of_its_own() {
+        loom::model(|| {
+            let (mut log, first) = LogWriter::with_segments(16, 16);
+            let readers = [3, 2].map(|looks| {
+                let first = Arc::clone(&first);
+                thread::spawn(move || read(first, looks))
+            });
+            log.append(Opcode::Binary, &[0; 4], 0, 0);
+            log.append_frame(Bytes::from_static(&[0x82, 4, 1, 1, 1, 1]), 1, 0);
+            for reader in readers {
+                assert!(expected().starts_with(&reader.join().unwrap()));
+            }
+            assert_eq!(read(first, 3), expected()[..2]);
+        });
+    }
+}
