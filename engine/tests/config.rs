@@ -4,8 +4,10 @@
 use std::path::PathBuf;
 
 use engine::config::{
-    Config, Driver, EndpointConfig, LogFormat, LogLevel, Mode, Overrides, Preset, ShardCount, SlowConsumer, Sources,
+    Config, Driver, EndpointConfig, LogFormat, LogLevel, Mode, Overrides, Place, Preset, ShardCount, SlowConsumer,
+    Sources,
 };
+use proptest::prelude::*;
 
 /// A file of that content which lives as long as the test.
 struct Scratch(PathBuf);
@@ -322,6 +324,37 @@ fn what_is_no_yaml_or_no_file_is_told_too() {
     assert!(error.starts_with("/nonexistent/ringrelay.yaml: cannot be opened: No such file"), "{error}");
     let directory = Sources { file: Some(PathBuf::from("/")), ..Sources::default() };
     assert!(directory.load().unwrap_err().to_string().starts_with("/: cannot be read: "));
+}
+
+#[test]
+fn a_mark_at_the_start_of_the_file_and_a_document_mark_are_no_mistakes() {
+    let config = from_file(&Scratch::new("mark.yaml", "\u{feff}---\nserver: {port: 7}\n")).load().unwrap().config;
+    assert_eq!(config.server.port, 7);
+}
+
+proptest! {
+    /// A file that somebody mistyped gives a configuration or problems with a line of the file, and never a panic.
+    #[test]
+    fn a_mistyped_file_is_read_or_told_with_a_line_that_exists(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), "[ \\t\\n:,\\[\\]{}\"'&*!|>#~a0.-]{0,3}", 0usize..4), 1..4),
+    ) {
+        let mut text = engine::commands::config::defaults();
+        for (at, inserted, removed) in edits {
+            let mut characters: Vec<char> = text.chars().collect();
+            let at = at.index(characters.len());
+            let end = (at + removed).min(characters.len());
+            characters.splice(at..end, inserted.chars());
+            text = characters.into_iter().collect();
+        }
+        let file = Scratch::new("mistyped.yaml", &text);
+        if let Err(error) = from_file(&file).load() {
+            prop_assert!(!error.problems.is_empty());
+            for problem in error.problems {
+                let Place::File { line, .. } = problem.place else { continue };
+                prop_assert!((1..=text.lines().count() + 1).contains(&line), "{problem:?}");
+            }
+        }
+    }
 }
 
 #[test]

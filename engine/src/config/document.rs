@@ -29,6 +29,8 @@ impl<'a> Document<'a> {
     /// # Errors
     /// The line, from 1 (0 if unknown), and what is wrong there.
     pub(super) fn parse(text: &'a str) -> Result<Self, (usize, String)> {
+        // YAML 1.2 section 5.2 allows a byte order mark; the parser only takes one in front of a mapping.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let failed = |error: serde_yaml::Error| (error.location().map_or(0, |at| at.line()), error.to_string());
         let mut root: Value = serde_yaml::from_str(text).map_err(failed)?;
         root.apply_merge().map_err(failed)?;

@@ -14,9 +14,9 @@ pub mod pattern;
 mod preset;
 mod read;
 mod rules;
-pub mod section;
+mod section;
 mod server;
-pub mod setting;
+mod setting;
 mod sources;
 
 use section::{Input, Section};

@@ -10,7 +10,7 @@ use super::setting::Key;
 
 /// A value on its way into a setting.
 #[derive(Debug, Clone, Copy)]
-pub enum Input<'a> {
+pub(crate) enum Input<'a> {
     /// From a file.
     Yaml(&'a Value),
     /// From the environment.
@@ -18,7 +18,7 @@ pub enum Input<'a> {
 }
 
 /// Settings by name.
-pub trait Section {
+pub(crate) trait Section {
     /// The settings directly in this section, in the order in which they are shown.
     fn keys(&self) -> &'static [Key];
 

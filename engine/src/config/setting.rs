@@ -7,17 +7,17 @@ use serde_yaml::Value;
 
 /// What is known of a setting besides its value.
 #[derive(Debug, Clone, Copy)]
-pub struct Key {
+pub(crate) struct Key {
     /// The name in the file; the environment has it in capitals.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// Its docstring: what it is, in which unit, why.
-    pub doc: &'static str,
+    pub(crate) doc: &'static str,
     /// Least and greatest value, of numbers and of the numbers in a list.
-    pub range: Option<(u64, u64)>,
+    pub(crate) range: Option<(u64, u64)>,
 }
 
 /// A type that a setting can have.
-pub trait Setting: Sized {
+pub(crate) trait Setting: Sized {
     /// Reads the value from a file.
     ///
     /// # Errors
