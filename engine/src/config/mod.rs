@@ -2,7 +2,7 @@
 //!
 //! In: defaults < preset < file < `PORT` (for `start`) < environment < flags. Out: a [`Config`] that keeps every rule, or a
 //! [`ConfigError`] that names each problem with file, line, key and what is allowed. Each setting is defined once, in
-//! [`section::section!`], with its default, range and docstring; `config.yaml` is printed from there. Nothing in here
+//! `section!`, with its default, range and docstring; `config.yaml` is printed from there. Nothing in here
 //! opens sockets or asks the machine what it can do.
 
 mod document;
