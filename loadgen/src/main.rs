@@ -1,2 +1,34 @@
-//! `loadgen`.
-fn main() {}
+//! `loadgen`: the WebSocket load generator. Arguments → command → exit code.
+#![deny(unsafe_code)]
+
+mod cli;
+mod cmd;
+mod drive;
+mod measure;
+mod peer;
+mod report;
+mod rng;
+#[allow(unsafe_code)]
+mod sys;
+mod wire;
+mod workload;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Run(args) => cmd::load::run(&args),
+        Command::Echo(args) => cmd::load::echo(&args),
+        Command::Idle(args) => cmd::idle::idle(&args),
+        Command::Peer(args) => cmd::peer::peer(&args),
+    };
+    let exit = done.unwrap_or_else(|(exit, message)| {
+        eprintln!("loadgen: {message}");
+        exit
+    });
+    ExitCode::from(exit as u8)
+}

@@ -1,0 +1,211 @@
+//! The command line, as `CONTRACT` section 8 fixes it. Values are checked here; what they mean is decided in `cmd`.
+
+pub(crate) mod units;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::measure::stamp::STAMP_BYTES;
+use crate::report::slo::Slo;
+use crate::workload::build::Spread;
+
+/// WebSocket load generator: open loop, latency from the intended send time, every delivery accounted for.
+///
+/// Exit codes: 0 done, the SLO held or there was none; 1 the SLO did not hold; 2 usage; 3 invalid, the generator was
+/// the bottleneck; 4 could not connect, finish or write.
+#[derive(Debug, Parser)]
+#[command(name = "loadgen", version, about)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Publishers and subscribers on a topic.
+    Run(RunArgs),
+    /// Connections that hear what they say themselves.
+    Echo(EchoArgs),
+    /// What an idle connection costs the server.
+    Idle(IdleArgs),
+    /// A null peer to measure the generator itself against.
+    Peer(PeerArgs),
+}
+
+/// Where to, and what every kind of load shares.
+#[derive(Debug, Args)]
+pub(crate) struct TargetArgs {
+    /// Where to connect: ws://HOST:PORT/PATH.
+    #[arg(long)]
+    pub(crate) url: String,
+    /// A header for the upgrade request, "Name: value"; may be repeated.
+    #[arg(long = "header", value_name = "H")]
+    pub(crate) headers: Vec<String>,
+    /// A subprotocol to ask for; may be repeated.
+    #[arg(long = "subprotocol", value_name = "S")]
+    pub(crate) subprotocols: Vec<String>,
+    /// New connections per second; without it as fast as they are accepted.
+    #[arg(long, value_name = "R", value_parser = units::positive)]
+    pub(crate) connect_rate: Option<f64>,
+    /// Process of the server, whose CPU time and memory are then reported.
+    #[arg(long, value_name = "PID")]
+    pub(crate) server_pid: Option<u32>,
+    /// Makes payloads, masking keys and random arrivals repeatable.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// How to wait for sockets.
+    #[arg(long, value_enum, default_value_t = DriverArg::Auto)]
+    pub(crate) driver: DriverArg,
+    /// Threads; 0: one per allowed core.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) threads: usize,
+    /// Write the report there, as JSON; "-" for stdout instead of the table.
+    #[arg(long, value_name = "F")]
+    pub(crate) json: Option<PathBuf>,
+    /// No line per second.
+    #[arg(long)]
+    pub(crate) quiet: bool,
+}
+
+/// Messages, and for how long.
+#[derive(Debug, Args)]
+pub(crate) struct TrafficArgs {
+    /// Open loop: messages per second of all publishers together.
+    #[arg(long, value_name = "R", value_parser = units::positive)]
+    pub(crate) rate: Option<f64>,
+    /// How the messages of a rate are spread over time: uniform, poisson, or burst:N (N at once).
+    #[arg(long, value_name = "SHAPE", default_value = "uniform", value_parser = parse_spread)]
+    pub(crate) arrivals: Spread,
+    /// Payload with the stamp, in bytes; at least 32.
+    #[arg(long, value_name = "B", default_value_t = 64, value_parser = parse_size)]
+    pub(crate) size: usize,
+    /// Send text messages instead of binary ones.
+    #[arg(long)]
+    pub(crate) text: bool,
+    /// How long to measure.
+    #[arg(long, default_value = "30s", value_parser = units::duration_ns)]
+    pub(crate) duration: u64,
+    /// How long to publish before measuring.
+    #[arg(long, default_value = "2s", value_parser = units::duration_ns)]
+    pub(crate) warmup: u64,
+    /// How long to wait for deliveries after the last message.
+    #[arg(long, default_value = "5s", value_parser = units::duration_ns)]
+    pub(crate) drain: u64,
+    /// What must hold, like 'p99<20ms,reach>=1'.
+    #[arg(long, value_parser = Slo::parse)]
+    pub(crate) slo: Option<Slo>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    #[command(flatten)]
+    pub(crate) traffic: TrafficArgs,
+    /// Connections that hear the topic.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) subscribers: u32,
+    /// Connections that publish.
+    #[arg(long, value_name = "P", default_value_t = 1)]
+    pub(crate) publishers: u32,
+    /// Closed loop instead of a rate: messages in flight per publisher.
+    #[arg(long, value_name = "W", conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) outstanding: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EchoArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    #[command(flatten)]
+    pub(crate) traffic: TrafficArgs,
+    /// Connections; "{n}" in the URL becomes the number of each.
+    #[arg(long, value_name = "C", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections: u32,
+    /// Messages in flight per connection (closed loop); without --rate 1.
+    #[arg(long, value_name = "D", conflicts_with = "rate", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) depth: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct IdleArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+    /// Connections to an echo endpoint; "{n}" in the URL becomes the number of each.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections: u32,
+    /// Messages that each sends and receives before it is idle.
+    #[arg(long, value_name = "M", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) messages: u32,
+    /// Payload with the stamp, in bytes; at least 32.
+    #[arg(long, value_name = "B", default_value_t = 64, value_parser = parse_size)]
+    pub(crate) size: usize,
+    /// How long to hold the idle connections and watch the server's CPU.
+    #[arg(long, default_value = "5s", value_parser = units::duration_ns)]
+    pub(crate) hold: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PeerArgs {
+    /// What it does with messages.
+    #[arg(value_enum)]
+    pub(crate) kind: PeerKind,
+    /// Where to listen; port 0 takes a free one and prints it.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: SocketAddr,
+    #[command(flatten)]
+    pub(crate) faults: FaultArgs,
+}
+
+/// Faults per delivery, for testing whether a load generator finds them.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct FaultArgs {
+    /// Leave out one delivery in so many.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) drop_one_in: u32,
+    /// Send one delivery in so many twice.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) repeat_one_in: u32,
+    /// Send one delivery in so many after the next one.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) reorder_one_in: u32,
+    /// Flip a bit in one delivery in so many.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) corrupt_one_in: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PeerKind {
+    /// Takes messages and says nothing.
+    Sink,
+    /// Says every message to who sent it.
+    Echo,
+    /// Says every message to everybody on the same path, the sender included.
+    Fanout,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DriverArg {
+    /// The best that this machine allows.
+    Auto,
+    Epoll,
+}
+
+fn parse_size(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(size) if (STAMP_BYTES..=crate::wire::message::MESSAGE_BYTES_MAX as usize).contains(&size) => Ok(size),
+        Ok(size) if size < STAMP_BYTES => Err(format!("the stamp alone takes {STAMP_BYTES} bytes")),
+        _ => Err(format!("{text:?} is no size in bytes up to 64 MiB")),
+    }
+}
+
+fn parse_spread(text: &str) -> Result<Spread, String> {
+    match (text, text.strip_prefix("burst:").map(str::parse)) {
+        ("uniform", _) => Ok(Spread::Uniform),
+        ("poisson", _) => Ok(Spread::Poisson),
+        (_, Some(Ok(count @ 1..=1_000_000))) => Ok(Spread::Burst(count)),
+        _ => Err(format!("{text:?} is none of uniform, poisson, burst:N")),
+    }
+}

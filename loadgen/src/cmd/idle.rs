@@ -1,0 +1,94 @@
+//! `idle`: what a connection costs the server that has exchanged a few messages and now says nothing.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::Exit;
+use super::load::{find, target, usage, write_json};
+use crate::cli::IdleArgs;
+use crate::report::{Env, SCHEMA};
+use crate::workload::build::{self, Common, Pacing, Spread};
+
+/// All connections together have this long for their messages.
+const EXCHANGE_NS_MAX: u64 = 300_000_000_000;
+
+/// The figures of an idle run; a figure that could not be taken is `null`.
+#[derive(Debug, Serialize)]
+struct IdleReport {
+    schema: &'static str,
+    kind: &'static str,
+    failure: Option<String>,
+    connections: u64,
+    connect_seconds: f64,
+    messages_per_connection: u32,
+    rss_bytes_before: Option<u64>,
+    rss_bytes: Option<u64>,
+    rss_bytes_per_connection: Option<f64>,
+    private_dirty_bytes_per_connection: Option<f64>,
+    /// CPU time / elapsed time of the server while nothing happens.
+    idle_cpu_share: Option<f64>,
+    idle_seconds: f64,
+    env: Env,
+}
+
+/// `loadgen idle`.
+///
+/// # Errors
+/// What is wrong with the arguments, or why the figures could not be taken, with the exit code for it.
+pub(crate) fn idle(args: &IdleArgs) -> Result<Exit, (Exit, String)> {
+    if args.target.server_pid.is_none() {
+        return Err(usage("idle needs --server-pid, the process whose memory it reads".into()));
+    }
+    let common = Common {
+        seed: args.target.seed,
+        size: args.size,
+        is_text: false,
+        spread: Spread::Uniform,
+        connect_rate: args.target.connect_rate,
+        warmup_ns: 0,
+        measure_ns: EXCHANGE_NS_MAX,
+        drain_ns: 0,
+    };
+    let target = target(&args.target).map_err(usage)?;
+    let load = build::echo(&target, &common, args.connections, Pacing::Outstanding(1), Some(args.messages));
+    let (found, _) = find(load.map_err(usage)?, &args.target, Some(args.hold))?;
+    let opened = found.connections.opened.max(1) as f64;
+    let memory = found.window.server_memory;
+    let growth = |before: u64, after: u64| (after as f64 - before as f64) / opened;
+    let report = IdleReport {
+        schema: SCHEMA,
+        kind: "idle",
+        failure: found.failure.clone(),
+        connections: found.connections.opened,
+        connect_seconds: found.connections.seconds,
+        messages_per_connection: args.messages,
+        rss_bytes_before: memory.map(|(before, _)| before.rss_bytes),
+        rss_bytes: memory.map(|(_, after)| after.rss_bytes),
+        rss_bytes_per_connection: memory.map(|(before, after)| growth(before.rss_bytes, after.rss_bytes)),
+        private_dirty_bytes_per_connection: memory
+            .map(|(before, after)| growth(before.private_dirty_bytes, after.private_dirty_bytes)),
+        idle_cpu_share: found.window.server.map(|usage| usage.cpu_ns as f64 / 1e9 / found.window.seconds.max(1e-9)),
+        idle_seconds: found.window.seconds,
+        env: Env::read(&args.target.url, args.target.seed, found.window.seconds),
+    };
+    if args.target.json.as_deref() != Some(Path::new("-")) {
+        print_table(&report);
+    }
+    if let Some(path) = &args.target.json {
+        write_json(path, &report)?;
+    }
+    report.failure.map_or(Ok(Exit::Held), |failure| Err((Exit::Failed, failure)))
+}
+
+fn print_table(report: &IdleReport) {
+    let number = |value: Option<f64>, decimals: usize| value.map_or("-".into(), |v| format!("{v:.decimals$}"));
+    println!("connections  {} opened in {:.2} s", report.connections, report.connect_seconds);
+    println!("RSS          {} B per connection", number(report.rss_bytes_per_connection, 1));
+    println!("private      {} B per connection (dirty)", number(report.private_dirty_bytes_per_connection, 1));
+    println!(
+        "idle CPU     {} % over {:.1} s",
+        number(report.idle_cpu_share.map(|s| s * 100.0), 3),
+        report.idle_seconds
+    );
+}

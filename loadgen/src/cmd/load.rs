@@ -1,0 +1,136 @@
+//! `run` and `echo`: drive a load, report it.
+
+use std::path::Path;
+
+use super::Exit;
+use crate::cli::{EchoArgs, RunArgs, TargetArgs, TrafficArgs};
+use crate::drive::conductor::{self, Findings, Options};
+use crate::report::slo::Slo;
+use crate::report::verdict::Verdict;
+use crate::report::{Env, LoadFacts, Report, table};
+use crate::sys::{limits, signal};
+use crate::wire::url::WsUrl;
+use crate::workload::Load;
+use crate::workload::build::{self, Common, Pacing, Target};
+
+/// Messages per second when neither a rate nor a window is given.
+const RATE_DEFAULT: f64 = 100.0;
+
+/// Descriptors that the process needs besides its connections.
+const SPARE_FILES: u64 = 64;
+
+/// `loadgen run`.
+///
+/// # Errors
+/// What is wrong with the arguments, or why the load could not be driven at all, with the exit code for it.
+pub(crate) fn run(args: &RunArgs) -> Result<Exit, (Exit, String)> {
+    let target = target(&args.target).map_err(usage)?;
+    let pacing = match args.outstanding {
+        Some(_) if args.subscribers == 0 => return Err(usage("--outstanding needs --subscribers".into())),
+        Some(window) => Pacing::Outstanding(window),
+        None => Pacing::Rate(args.traffic.rate.unwrap_or(RATE_DEFAULT)),
+    };
+    let common = common(&args.target, &args.traffic).map_err(usage)?;
+    let load = build::relay(&target, &common, args.subscribers, args.publishers, pacing).map_err(usage)?;
+    drive(load, &args.target, args.traffic.slo.as_ref())
+}
+
+/// `loadgen echo`.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn echo(args: &EchoArgs) -> Result<Exit, (Exit, String)> {
+    let target = target(&args.target).map_err(usage)?;
+    let pacing = match (args.depth, args.traffic.rate) {
+        (None, Some(rate)) => Pacing::Rate(rate),
+        (depth, _) => Pacing::Outstanding(depth.unwrap_or(1)),
+    };
+    let common = common(&args.target, &args.traffic).map_err(usage)?;
+    let load = build::echo(&target, &common, args.connections, pacing, None).map_err(usage)?;
+    drive(load, &args.target, args.traffic.slo.as_ref())
+}
+
+/// Checks and resolves the URL.
+pub(super) fn target(args: &TargetArgs) -> Result<Target, String> {
+    let url = WsUrl::parse(&args.url)?;
+    let address = url.resolve()?;
+    Ok(Target { url, address, headers: args.headers.clone(), subprotocols: args.subprotocols.clone() })
+}
+
+/// Drives a load and makes its findings, with the facts that the report needs.
+pub(super) fn find(
+    load: Load,
+    args: &TargetArgs,
+    idle_hold_ns: Option<u64>,
+) -> Result<(Findings, LoadFacts), (Exit, String)> {
+    let files =
+        limits::raise_open_files().map_err(|e| (Exit::Failed, format!("cannot raise the open-file limit: {e}")))?;
+    let needed = load.connections.len() as u64 + SPARE_FILES;
+    if files < needed {
+        let connections = load.connections.len();
+        return Err(usage(format!(
+            "{connections} connections need {needed} open files, the hard limit is {files} (ulimit -Hn)"
+        )));
+    }
+    if let Some(pid) = args.server_pid {
+        crate::sys::procfs::usage(pid).map_err(|e| usage(format!("--server-pid {pid}: {e}")))?;
+    }
+    signal::install();
+    let threads = if args.threads == 0 { limits::allowed_cores().len() } else { args.threads };
+    let threads = threads.min(load.connections.len().max(1));
+    let facts = LoadFacts::new(&load, threads, "epoll");
+    let options = Options { idle_hold_ns, threads, server_pid: args.server_pid, is_live: !args.quiet };
+    let found = conductor::run(load, &options).map_err(|e| (Exit::Failed, format!("this machine refuses: {e}")))?;
+    Ok((found, facts))
+}
+
+/// Writes a JSON document to `path` (`-`: stdout).
+pub(super) fn write_json(path: &Path, document: &impl serde::Serialize) -> Result<(), (Exit, String)> {
+    let mut text = serde_json::to_string_pretty(document).expect("a report has string keys only");
+    text.push('\n');
+    if path == Path::new("-") {
+        print!("{text}");
+        return Ok(());
+    }
+    std::fs::write(path, text).map_err(|e| (Exit::Failed, format!("cannot write {}: {e}", path.display())))
+}
+
+fn drive(load: Load, args: &TargetArgs, slo: Option<&Slo>) -> Result<Exit, (Exit, String)> {
+    let env = Env::read(&args.url, load.seed, load.measure_ns as f64 / 1e9);
+    let (found, facts) = find(load, args, None)?;
+    let report = Report::new(&facts, &found, slo, env);
+    if args.json.as_deref() != Some(Path::new("-")) {
+        print!("{}", table::render(&report));
+    }
+    if let Some(path) = &args.json {
+        write_json(path, &report)?;
+    }
+    if let Some(failure) = &report.failure {
+        return Err((Exit::Failed, failure.clone()));
+    }
+    Ok(match (report.verdict, report.slo.held) {
+        (Verdict::Invalid, _) => Exit::Invalid,
+        (_, Some(false)) => Exit::NotHeld,
+        _ => Exit::Held,
+    })
+}
+
+fn common(target: &TargetArgs, traffic: &TrafficArgs) -> Result<Common, String> {
+    if traffic.duration == 0 {
+        return Err("--duration must be above 0".into());
+    }
+    Ok(Common {
+        seed: target.seed,
+        size: traffic.size,
+        is_text: traffic.text,
+        spread: traffic.arrivals,
+        connect_rate: target.connect_rate,
+        warmup_ns: traffic.warmup,
+        measure_ns: traffic.duration,
+        drain_ns: traffic.drain,
+    })
+}
+
+pub(super) fn usage(message: String) -> (Exit, String) {
+    (Exit::Usage, message)
+}

@@ -1,0 +1,419 @@
+//! The conductor: starts the threads, takes them through the phases, reads the server's usage at the edges of the
+//! measured window, and gathers what everybody has found.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use super::publishing::Figures;
+use super::shared::{Note, Progress, Schedule, Shared, Stage};
+use super::worker::{Outcome, Worker};
+use crate::measure::recorder::Recorder;
+use crate::measure::stamp::Stamper;
+use crate::measure::tally::Counts;
+use crate::sys::clock::now_ns;
+use crate::sys::procfs::{self, Memory, Usage};
+use crate::sys::{limits, signal};
+use crate::workload::Load;
+
+/// How often the conductor looks around.
+const LOOK: Duration = Duration::from_millis(10);
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// After its messages an idle run waits this long at most for the server's memory to settle.
+const SETTLE_LOOKS_MAX: u32 = 25;
+
+/// How the load is to be driven.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// Ends when all publishers have sent their limit, then holds the idle connections for so long, in ns.
+    pub(crate) idle_hold_ns: Option<u64>,
+    pub(crate) threads: usize,
+    pub(crate) server_pid: Option<u32>,
+    /// Print a line per second to stderr.
+    pub(crate) is_live: bool,
+}
+
+/// Everything a run has found out; the report is made of it.
+#[derive(Debug)]
+pub(crate) struct Findings {
+    pub(crate) connections: Connections,
+    pub(crate) counts: Counts,
+    pub(crate) figures: Figures,
+    pub(crate) response: Recorder,
+    pub(crate) service: Recorder,
+    pub(crate) completion: Recorder,
+    pub(crate) spread: Recorder,
+    pub(crate) handshake: Recorder,
+    pub(crate) turns: Recorder,
+    /// The busiest thread's share of the measured time in which it did not wait.
+    pub(crate) busy_share_max: f64,
+    pub(crate) window: Window,
+    /// Why the run could not be done as asked.
+    pub(crate) failure: Option<String>,
+    pub(crate) seconds: Vec<Second>,
+}
+
+/// What became of the connections.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Connections {
+    pub(crate) asked: u64,
+    pub(crate) opened: u64,
+    pub(crate) failed: u64,
+    /// Open ones that ended before the end of the run.
+    pub(crate) ended: u64,
+    /// Why, with counts.
+    pub(crate) reasons: BTreeMap<String, u64>,
+    /// From the first connect to the last upgrade.
+    pub(crate) seconds: f64,
+}
+
+/// Differences over the measured window, read at its actual edges.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Window {
+    pub(crate) seconds: f64,
+    /// Distinct messages that reached subscribers.
+    pub(crate) delivered: u64,
+    /// Messages that connections heard which are no subscribers.
+    pub(crate) heard: u64,
+    pub(crate) sent: u64,
+    pub(crate) server: Option<Usage>,
+    /// The server's memory before the first connection and at the end of the window.
+    pub(crate) server_memory: Option<(Memory, Memory)>,
+    pub(crate) own: Usage,
+    /// Share of the machine's time that the hypervisor gave to others.
+    pub(crate) steal_share: f64,
+}
+
+/// One second of the run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Second {
+    /// Seconds after the schedule's start.
+    pub(crate) at: u64,
+    pub(crate) sent: u64,
+    pub(crate) delivered: u64,
+    pub(crate) open: u64,
+}
+
+/// Runs a load from the first connect to the last Close.
+///
+/// # Errors
+/// When this machine refuses what a thread needs; what goes wrong between the two ends is among the findings.
+pub(crate) fn run(load: Load, options: &Options) -> std::io::Result<Findings> {
+    let (notes, inbox) = channel();
+    let stamper = Arc::new(Stamper::new(load.run, load.seed, load.size_max()));
+    let shared = Arc::new(Shared::new(load, options.threads, notes)?);
+    let memory_before = options.server_pid.and_then(|pid| procfs::memory(pid).ok());
+    let cores = limits::allowed_cores();
+    let mut threads = Vec::new();
+    for index in 0..options.threads {
+        let worker = Worker::new(index, shared.clone(), stamper.clone())?;
+        let core = cores[index % cores.len()];
+        let is_pinned = options.threads > 1;
+        threads.push(thread::Builder::new().name(format!("load-{index}")).spawn(move || {
+            if is_pinned {
+                limits::pin_to(core);
+            }
+            worker.run()
+        })?);
+    }
+    let mut conductor = Conductor {
+        inbox,
+        options,
+        connections: Connections { asked: shared.load.connections.len() as u64, ..Connections::default() },
+        response: Recorder::new(),
+        seconds: Vec::new(),
+        failure: None,
+        shared,
+        memory_before,
+    };
+    let window = match (conductor.connect(), options.idle_hold_ns) {
+        (false, _) => Window::default(),
+        (true, None) => conductor.measure(),
+        (true, Some(hold_ns)) => conductor.idle(hold_ns),
+    };
+    conductor.shared.enter(Stage::Close);
+    let outcomes = threads.into_iter().map(|thread| thread.join().expect("a thread of the generator panicked"));
+    let outcomes = outcomes.collect::<std::io::Result<Vec<_>>>()?;
+    Ok(conductor.gather(outcomes, window))
+}
+
+struct Conductor<'a> {
+    shared: Arc<Shared>,
+    inbox: Receiver<Note>,
+    options: &'a Options,
+    connections: Connections,
+    response: Recorder,
+    seconds: Vec<Second>,
+    failure: Option<String>,
+    memory_before: Option<Memory>,
+}
+
+/// Absolute readings; two of them make a [`Window`].
+struct Snapshot {
+    at_ns: u64,
+    delivered: u64,
+    heard: u64,
+    sent: u64,
+    server: Option<Usage>,
+    own: Usage,
+    steal: (u64, u64),
+}
+
+impl Conductor<'_> {
+    /// Waits until all connections are open; false if that cannot be.
+    fn connect(&mut self) -> bool {
+        let began_ns = now_ns();
+        let mut said_ns = began_ns;
+        loop {
+            self.look(LOOK);
+            self.connections.opened = self.shared.sum(|p| &p.opened);
+            self.connections.seconds = (now_ns() - began_ns) as f64 / 1e9;
+            if self.connections.failed > 0 {
+                let (reason, _) = self.connections.reasons.first_key_value().expect("a failure has a reason");
+                self.failure = Some(format!("could not connect: {reason}"));
+                return false;
+            }
+            if self.connections.ended > 0 {
+                self.failure = Some(format!("the server ended connections while others connected: {}", self.reasons()));
+                return false;
+            }
+            if self.connections.opened == self.connections.asked {
+                return true;
+            }
+            if signal::asked_to_stop() {
+                self.failure = Some("stopped by a signal while connecting".into());
+                return false;
+            }
+            if self.options.is_live && now_ns() - said_ns >= SECOND_NS {
+                said_ns = now_ns();
+                eprintln!("connecting: {} of {}", self.connections.opened, self.connections.asked);
+            }
+        }
+    }
+
+    /// Warm-up, measurement and drain.
+    fn measure(&mut self) -> Window {
+        let load = &self.shared.load;
+        let (warmup_ns, measure_ns, drain_ns) = (load.warmup_ns, load.measure_ns, load.drain_ns);
+        let start_ns = now_ns() + 20_000_000;
+        let schedule =
+            Schedule { start_ns, measure_ns: start_ns + warmup_ns, end_ns: start_ns + warmup_ns + measure_ns };
+        self.shared.start(schedule);
+        self.watch_until(schedule.measure_ns, start_ns);
+        let before = self.snapshot();
+        self.watch_until(schedule.end_ns, start_ns);
+        let after = self.snapshot();
+        let memory = self.server_memory();
+        self.drain(schedule.end_ns + drain_ns);
+        Window::between(&before, &after, self.memory_before.zip(memory))
+    }
+
+    /// Every connection exchanges its messages; then the window is the time in which nothing happens.
+    fn idle(&mut self, hold_ns: u64) -> Window {
+        let start_ns = now_ns();
+        let end_ns = start_ns + self.shared.load.measure_ns;
+        self.shared.start(Schedule { start_ns, measure_ns: start_ns, end_ns });
+        self.drain(end_ns);
+        if self.failure.is_none() && now_ns() >= end_ns {
+            self.failure = Some("not every connection got its messages back: is this an echo endpoint?".into());
+        }
+        let mut memory = self.server_memory();
+        for _ in 0..SETTLE_LOOKS_MAX {
+            self.watch_until(now_ns() + SECOND_NS / 5, start_ns);
+            let next = self.server_memory();
+            if std::mem::replace(&mut memory, next) == next {
+                break;
+            }
+        }
+        let before = self.snapshot();
+        self.watch_until(now_ns() + hold_ns, start_ns);
+        let after = self.snapshot();
+        Window::between(&before, &after, self.memory_before.zip(self.server_memory()))
+    }
+
+    fn server_memory(&self) -> Option<Memory> {
+        self.options.server_pid.and_then(|pid| procfs::memory(pid).ok())
+    }
+
+    /// Watches until `until_ns`, or until there is no sense in going on.
+    fn watch_until(&mut self, until_ns: u64, start_ns: u64) {
+        while self.failure.is_none() && now_ns() < until_ns {
+            let left = Duration::from_nanos(until_ns.saturating_sub(now_ns()));
+            self.look(left.min(LOOK));
+            self.drive_live(start_ns);
+            self.judge();
+        }
+    }
+
+    /// Waits for the deliveries of what has been sent.
+    fn drain(&mut self, deadline_ns: u64) {
+        while self.failure.is_none() && now_ns() < deadline_ns {
+            let has_finished = |p: &Progress| p.has_finished_sending.load(Ordering::Acquire);
+            if self.shared.threads.iter().all(|thread| has_finished(&thread.progress))
+                && self.shared.sum(|p| &p.booked) >= self.shared.sum(|p| &p.expected)
+            {
+                break;
+            }
+            self.look(LOOK);
+            self.judge();
+        }
+    }
+
+    /// Ends the run when the server is gone or the user has had enough.
+    fn judge(&mut self) {
+        let has_publishers = !self.shared.load.publishers.is_empty();
+        let are_all_gone = self.connections.ended == self.connections.opened;
+        if are_all_gone || (has_publishers && self.shared.sum(|p| &p.living_publishers) == 0) {
+            self.look(LOOK);
+            let what = if are_all_gone { "all connections" } else { "all publishing connections" };
+            self.failure = Some(format!("{what} ended before the run did: {}", self.reasons()));
+        } else if signal::asked_to_stop() {
+            self.failure = Some("stopped by a signal".into());
+        }
+    }
+
+    /// Takes what the threads report, for up to `patience`.
+    fn look(&mut self, patience: Duration) {
+        let mut next = self.inbox.recv_timeout(patience);
+        loop {
+            match next {
+                Ok(Note::Interval(response)) => self.response.add(&response),
+                Ok(Note::ConnectFailed(reason)) => {
+                    self.connections.failed += 1;
+                    *self.connections.reasons.entry(reason).or_default() += 1;
+                }
+                Ok(Note::Ended(reason)) => {
+                    self.connections.ended += 1;
+                    *self.connections.reasons.entry(reason).or_default() += 1;
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+            }
+            next = self.inbox.try_recv().map_err(|_| RecvTimeoutError::Timeout);
+        }
+    }
+
+    fn drive_live(&mut self, start_ns: u64) {
+        let at = now_ns().saturating_sub(start_ns) / SECOND_NS;
+        let (sent, delivered) = (self.shared.sum(|p| &p.sent), self.shared.sum(|p| &p.booked));
+        let open = self.shared.sum(|p| &p.opened) - self.shared.sum(|p| &p.ended);
+        if at <= self.seconds.len() as u64 {
+            return;
+        }
+        let before = self.seconds.iter().fold((0, 0), |sum, second| (sum.0 + second.sent, sum.1 + second.delivered));
+        let second = Second { at, sent: sent - before.0, delivered: delivered - before.1, open };
+        self.seconds.push(second);
+        if self.options.is_live {
+            eprintln!("{:>4} s  sent {:>9}/s  delivered {:>11}/s  open {open}", at, second.sent, second.delivered);
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            at_ns: now_ns(),
+            delivered: self.shared.sum(|p| &p.booked),
+            heard: self.shared.sum(|p| &p.heard),
+            sent: self.shared.sum(|p| &p.sent),
+            server: self.options.server_pid.and_then(|pid| procfs::usage(pid).ok()),
+            own: procfs::usage(std::process::id()).unwrap_or_default(),
+            steal: procfs::steal_and_total_ticks(),
+        }
+    }
+
+    fn reasons(&self) -> String {
+        let reasons = self.connections.reasons.iter().map(|(reason, count)| format!("{reason} ({count}x)"));
+        reasons.collect::<Vec<_>>().join("; ")
+    }
+
+    fn gather(mut self, outcomes: Vec<Outcome>, window: Window) -> Findings {
+        self.look(Duration::ZERO);
+        let mut outcomes = outcomes.into_iter();
+        let mut measured = vec![0..0; self.shared.load.publishers.len()];
+        let first = outcomes.next().expect("there is at least one thread");
+        let mut rest: Vec<Outcome> = outcomes.collect();
+        let mut all = first;
+        for outcome in std::iter::once(&all).chain(&rest) {
+            outcome.measured.iter().for_each(|(id, range): &(u32, Range<u32>)| measured[*id as usize] = range.clone());
+        }
+        all.tally.close(&self.shared.load, &measured);
+        self.response.add(&all.tally.take_interval());
+        for outcome in &mut rest {
+            outcome.tally.close(&self.shared.load, &measured);
+            self.response.add(&outcome.tally.take_interval());
+            all.merge(outcome);
+        }
+        let service = if self.shared.load.is_closed_loop() { self.response.clone() } else { all.tally.service };
+        Findings {
+            connections: self.connections,
+            counts: all.tally.counts,
+            figures: all.figures,
+            response: self.response,
+            service,
+            completion: all.tally.completion,
+            spread: all.tally.spread,
+            handshake: all.handshake,
+            turns: all.turns,
+            busy_share_max: all.busy_share,
+            window,
+            failure: self.failure,
+            seconds: self.seconds,
+        }
+    }
+}
+
+impl Window {
+    fn between(before: &Snapshot, after: &Snapshot, server_memory: Option<(Memory, Memory)>) -> Self {
+        Self {
+            seconds: (after.at_ns - before.at_ns) as f64 / 1e9,
+            delivered: after.delivered - before.delivered,
+            heard: after.heard - before.heard,
+            sent: after.sent - before.sent,
+            server: before.server.zip(after.server).map(|(before, after)| usage_between(&before, &after)),
+            server_memory,
+            own: usage_between(&before.own, &after.own),
+            steal_share: share_between(before.steal, after.steal),
+        }
+    }
+}
+
+impl Outcome {
+    fn merge(&mut self, other: &Self) {
+        let (counts, more) = (&mut self.tally.counts, &other.tally.counts);
+        counts.received += more.received;
+        counts.received_bytes += more.received_bytes;
+        counts.duplicated += more.duplicated;
+        counts.reordered += more.reordered;
+        counts.corrupted += more.corrupted;
+        counts.lost += more.lost;
+        counts.foreign += more.foreign;
+        counts.misrouted += more.misrouted;
+        self.figures.scheduled += other.figures.scheduled;
+        self.figures.sent += other.figures.sent;
+        self.figures.expected += other.figures.expected;
+        self.figures.lateness.add(&other.figures.lateness);
+        self.tally.service.add(&other.tally.service);
+        self.tally.completion.add(&other.tally.completion);
+        self.tally.spread.add(&other.tally.spread);
+        self.handshake.add(&other.handshake);
+        self.turns.add(&other.turns);
+        self.busy_share = self.busy_share.max(other.busy_share);
+    }
+}
+
+fn usage_between(before: &Usage, after: &Usage) -> Usage {
+    Usage {
+        cpu_ns: after.cpu_ns.saturating_sub(before.cpu_ns),
+        run_delay_ns: after.run_delay_ns.saturating_sub(before.run_delay_ns),
+        context_switches: after.context_switches.saturating_sub(before.context_switches),
+    }
+}
+
+fn share_between(before: (u64, u64), after: (u64, u64)) -> f64 {
+    let total = after.1.saturating_sub(before.1).max(1);
+    after.0.saturating_sub(before.0) as f64 / total as f64
+}

@@ -1,0 +1,101 @@
+//! One connection of the generator: a socket, what waits to be sent on it, and how far it has come.
+
+use std::io;
+
+use socket2::Socket;
+
+use crate::measure::tally::Account;
+use crate::sys::socket;
+use crate::wire::message::Assembly;
+
+/// How far a connection has come.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Not begun.
+    Idle,
+    /// TCP connect under way.
+    Connecting,
+    /// The request is sent; the accept value to expect.
+    Upgrading {
+        accept: String,
+    },
+    Open,
+    /// Our Close is sent.
+    Closing,
+    Ended,
+}
+
+/// One connection; law: `outbox_at ≤ outbox.len()`, and the socket is there from connect to end.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) socket: Option<Socket>,
+    pub(super) state: State,
+    /// Index into the load's connections.
+    pub(super) id: u32,
+    pub(super) topic: u32,
+    /// Its place in the account, if it is a subscriber.
+    pub(super) account: Option<Account>,
+    /// Index into this thread's publishers.
+    pub(super) publisher: Option<u32>,
+    /// Bytes of a frame whose end has not arrived.
+    pub(super) partial: Vec<u8>,
+    pub(super) assembly: Assembly,
+    pub(super) outbox: Vec<u8>,
+    outbox_at: usize,
+    /// Stands in the list of connections to flush.
+    pub(super) is_dirty: bool,
+    /// When the connect began, in ns since the epoch.
+    pub(super) started_ns: u64,
+}
+
+impl Connection {
+    pub(super) fn new(id: u32, topic: u32, account: Option<Account>, publisher: Option<u32>) -> Self {
+        Self {
+            socket: None,
+            state: State::Idle,
+            id,
+            topic,
+            account,
+            publisher,
+            partial: Vec::new(),
+            assembly: Assembly::default(),
+            outbox: Vec::new(),
+            outbox_at: 0,
+            is_dirty: false,
+            started_ns: 0,
+        }
+    }
+
+    /// Sends what the socket takes of the outbox; the rest waits for the socket to become writable.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        let Some(socket) = &self.socket else { return Ok(()) };
+        while self.outbox_at < self.outbox.len() {
+            let sent = socket::send(socket, &self.outbox[self.outbox_at..])?;
+            if sent == 0 {
+                return Ok(());
+            }
+            self.outbox_at += sent;
+        }
+        self.outbox.clear();
+        self.outbox_at = 0;
+        Ok(())
+    }
+
+    /// Bytes that wait to be sent.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.outbox.len() - self.outbox_at
+    }
+
+    /// Messages can be sent.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open)
+    }
+
+    /// Begun and not ended.
+    pub(super) fn is_alive(&self) -> bool {
+        self.socket.is_some()
+    }
+}

@@ -1,0 +1,9 @@
+//! Doing it: threads, connections, the schedule, and the conductor that takes all of them through the phases connect,
+//! warm-up, measure, drain and close. Absent: what the figures mean (`measure`) and how they are shown (`report`).
+
+pub(crate) mod conductor;
+mod connection;
+mod connector;
+mod publishing;
+mod shared;
+mod worker;

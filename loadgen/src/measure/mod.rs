@@ -1,0 +1,7 @@
+//! What is known about each message and each delivery. Absent: sockets and time sources; times come in as arguments.
+
+pub(crate) mod ledger;
+pub(crate) mod recorder;
+pub(crate) mod stamp;
+pub(crate) mod tally;
+pub(crate) mod track;

@@ -1,0 +1,120 @@
+//! The summary for people: on stdout, after the run.
+
+use std::fmt::Write;
+
+use super::verdict::Verdict;
+use super::{Report, Summary};
+
+/// The whole summary, with a line end at the end.
+pub(crate) fn render(report: &Report) -> String {
+    let mut out = String::new();
+    let verdict = match report.verdict {
+        Verdict::Valid => "VALID",
+        Verdict::Degraded => "DEGRADED",
+        Verdict::Invalid => "INVALID",
+    };
+    put(&mut out, "verdict", verdict);
+    report.reasons.iter().for_each(|reason| put(&mut out, "  because", reason));
+    if let Some(failure) = &report.failure {
+        put(&mut out, "failure", failure);
+    }
+    if report.verdict == Verdict::Invalid {
+        out += "The generator was the bottleneck: no figures are shown. They are in the JSON (--json).\n";
+        return out;
+    }
+    let connections = &report.connections;
+    put(
+        &mut out,
+        "connections",
+        &format!(
+            "{} of {} opened in {:.2} s, {} failed, {} ended early",
+            connections.opened, connections.asked, connections.connect_seconds, connections.failed, connections.ended
+        ),
+    );
+    put(
+        &mut out,
+        "messages",
+        &format!("{} scheduled, {} sent, {:.0}/s", report.scheduled, report.sent, report.sent_per_s),
+    );
+    put(
+        &mut out,
+        "deliveries",
+        &format!("{} of {} received, {:.0}/s", report.received, report.expected, report.deliveries_per_s),
+    );
+    put(
+        &mut out,
+        "reach",
+        &format!(
+            "{}  lost {}  duplicated {}  reordered {}  corrupted {}",
+            report.reach.map_or("-".into(), |reach| format!("{reach:.6}")),
+            report.lost,
+            report.duplicated,
+            report.reordered,
+            report.corrupted
+        ),
+    );
+    if let Some(server) = &report.server {
+        put(
+            &mut out,
+            "server",
+            &format!(
+                "{} deliveries per CPU-second, {} us each, CPU {:.2}, RSS {}",
+                number(server.deliveries_per_cpu_s, 0),
+                number(server.cpu_us_per_delivery, 4),
+                server.cpu_share,
+                server.rss_bytes.map_or("-".into(), |bytes| format!("{:.1} MiB", bytes as f64 / 1048576.0))
+            ),
+        );
+    }
+    let generator = &report.generator;
+    put(
+        &mut out,
+        "generator",
+        &format!(
+            "{} threads, {} us CPU per message received, busy {:.2}",
+            generator.threads,
+            number(generator.cpu_us_per_received, 4),
+            generator.busy_share_max
+        ),
+    );
+    let mode = if report.mode == "closed_loop" { "closed loop, latency in us" } else { "open loop, latency in us" };
+    let _ =
+        writeln!(out, "{mode:<28}{:>11}{:>11}{:>11}{:>11}{:>11}{:>13}", "p50", "p90", "p99", "p99.9", "max", "count");
+    let latency = &report.latency_us;
+    for (name, summary) in [
+        ("  response", &latency.response),
+        ("  service", &latency.service),
+        ("  lateness", &latency.lateness),
+        ("  completion", &latency.completion),
+        ("  spread", &latency.spread),
+        ("  handshake", &latency.handshake),
+    ] {
+        out += &row(name, summary);
+    }
+    for clause in &report.slo.clauses {
+        let held = clause.held.map_or("not judged (closed loop)", |held| if held { "held" } else { "NOT HELD" });
+        put(&mut out, "slo", &format!("{}: {held} ({})", clause.clause, number(clause.value, 3)));
+    }
+    out
+}
+
+fn put(out: &mut String, name: &str, value: &str) {
+    let _ = writeln!(out, "{name:<13}{value}");
+}
+
+fn row(name: &str, summary: &Summary) -> String {
+    let cell = |value: Option<f64>| number(value, 1);
+    format!(
+        "{name:<28}{:>11}{:>11}{:>11}{:>11}{:>11}{:>13}\n",
+        cell(summary.p50),
+        cell(summary.p90),
+        cell(summary.p99),
+        cell(summary.p99_9),
+        cell(summary.max),
+        summary.count
+    )
+}
+
+fn number(value: Option<f64>, decimals: usize) -> String {
+    value.map_or("-".into(), |value| format!("{value:.decimals$}"))
+}

@@ -1,0 +1,7 @@
+//! The generator's own WebSocket codec. It shares no code with the server's, so that an error in one cannot hide an
+//! error in the other. Nothing in here does I/O.
+
+pub(crate) mod frame;
+pub(crate) mod handshake;
+pub(crate) mod message;
+pub(crate) mod url;

@@ -1,0 +1,186 @@
+//! From flags to a load.
+
+use std::net::SocketAddr;
+
+use super::arrivals::Arrivals;
+use super::{Connection, Load, Pace, Publisher, Topic};
+use crate::measure::stamp::ID_LIMIT;
+use crate::rng::Rng;
+use crate::wire::frame;
+use crate::wire::handshake::Request;
+use crate::wire::url::WsUrl;
+
+/// Where all connections of a load go.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) url: WsUrl,
+    pub(crate) address: SocketAddr,
+    /// Whole lines `Name: value`.
+    pub(crate) headers: Vec<String>,
+    pub(crate) subprotocols: Vec<String>,
+}
+
+/// What every kind of load has.
+#[derive(Debug, Clone)]
+pub(crate) struct Common {
+    pub(crate) seed: u64,
+    /// Payload with the stamp, in bytes.
+    pub(crate) size: usize,
+    pub(crate) is_text: bool,
+    pub(crate) spread: Spread,
+    pub(crate) connect_rate: Option<f64>,
+    pub(crate) warmup_ns: u64,
+    pub(crate) measure_ns: u64,
+    pub(crate) drain_ns: u64,
+}
+
+/// How the flags say when messages are sent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Pacing {
+    /// Messages per second of all publishers together, evenly spread.
+    Rate(f64),
+    /// Messages in flight per publisher.
+    Outstanding(u32),
+}
+
+/// How the messages of a rate are spread over time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spread {
+    Uniform,
+    Poisson,
+    /// So many at once.
+    Burst(u64),
+}
+
+/// `publishers` publish to `subscribers` on the one topic of the URL.
+///
+/// # Errors
+/// A header that cannot be sent.
+pub(crate) fn relay(
+    target: &Target,
+    common: &Common,
+    subscribers: u32,
+    publishers: u32,
+    pacing: Pacing,
+) -> Result<Load, String> {
+    let mut load = empty(target, common);
+    load.requests.push(Request::new(&target.url, &target.headers, &target.subprotocols)?);
+    load.topics.push(Topic { request: 0, subscribers, publishers });
+    let subscriber = Connection { topic: 0, is_subscriber: true, publisher: None };
+    load.connections.extend(std::iter::repeat_n(subscriber, subscribers as usize));
+    for index in 0..publishers {
+        load.connections.push(Connection { topic: 0, is_subscriber: false, publisher: Some(index) });
+        load.publishers.push(publisher(common, 0, index, pace(common, pacing, index, publishers), None));
+    }
+    Ok(load)
+}
+
+/// Each of `connections` hears what it says itself, and nothing else. `{n}` in the URL becomes its number.
+///
+/// # Errors
+/// A header that cannot be sent.
+pub(crate) fn echo(
+    target: &Target,
+    common: &Common,
+    connections: u32,
+    pacing: Pacing,
+    messages_max: Option<u32>,
+) -> Result<Load, String> {
+    let mut load = empty(target, common);
+    let is_template = target.url.resource.contains("{n}");
+    for index in 0..connections {
+        if index == 0 || is_template {
+            let resource = target.url.resource.replace("{n}", &index.to_string());
+            let url = WsUrl { resource, ..target.url.clone() };
+            load.requests.push(Request::new(&url, &target.headers, &target.subprotocols)?);
+        }
+        load.topics.push(Topic { request: load.requests.len() as u32 - 1, subscribers: 1, publishers: 1 });
+        load.connections.push(Connection { topic: index, is_subscriber: true, publisher: Some(index) });
+        let pace = pace(common, pacing, index, connections);
+        load.publishers.push(publisher(common, index, 0, pace, messages_max));
+    }
+    Ok(load)
+}
+
+fn empty(target: &Target, common: &Common) -> Load {
+    Load {
+        run: Rng::new(common.seed, 0).next_u64() as u32 & (ID_LIMIT - 1),
+        seed: common.seed,
+        address: target.address,
+        requests: Vec::new(),
+        topics: Vec::new(),
+        publishers: Vec::new(),
+        connections: Vec::new(),
+        sources: Vec::new(),
+        connect_rate: common.connect_rate,
+        warmup_ns: common.warmup_ns,
+        measure_ns: common.measure_ns,
+        drain_ns: common.drain_ns,
+    }
+}
+
+fn publisher(common: &Common, topic: u32, index_in_topic: u32, pace: Pace, messages_max: Option<u32>) -> Publisher {
+    let opcode = if common.is_text { frame::TEXT } else { frame::BINARY };
+    Publisher { topic, index_in_topic, size: common.size, opcode, pace, messages_max }
+}
+
+/// Publishers of a rate are staggered, so that their sum is even too.
+fn pace(common: &Common, pacing: Pacing, index: u32, publishers: u32) -> Pace {
+    let rate = match pacing {
+        Pacing::Rate(rate) => rate,
+        Pacing::Outstanding(window) => return Pace::Outstanding(window),
+    };
+    let (offset_ns, interval_ns) = (1e9 / rate * f64::from(index), 1e9 / rate * f64::from(publishers));
+    Pace::Scheduled(match common.spread {
+        Spread::Uniform => Arrivals::uniform(offset_ns, interval_ns),
+        Spread::Poisson => Arrivals::poisson(interval_ns, Rng::new(common.seed, (1 << 32) + u64::from(index))),
+        Spread::Burst(count) => Arrivals::burst(count, offset_ns * count as f64, interval_ns * count as f64),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(url: &str) -> Target {
+        let url = WsUrl::parse(url).unwrap();
+        Target { address: "127.0.0.1:1".parse().unwrap(), url, headers: Vec::new(), subprotocols: Vec::new() }
+    }
+
+    const COMMON: Common = Common {
+        seed: 1,
+        size: 64,
+        is_text: false,
+        spread: Spread::Uniform,
+        connect_rate: None,
+        warmup_ns: 0,
+        measure_ns: 1,
+        drain_ns: 0,
+    };
+
+    #[test]
+    fn staggered_publishers_together_keep_the_rate_evenly() {
+        let load = relay(&target("ws://h/"), &COMMON, 2, 4, Pacing::Rate(1000.0)).unwrap();
+        let mut dues = Vec::new();
+        for publisher in &load.publishers {
+            let Pace::Scheduled(mut arrivals) = publisher.pace.clone() else { panic!("a rate is a schedule") };
+            for _ in 0..5 {
+                dues.push(arrivals.due_ns());
+                arrivals.advance();
+            }
+        }
+        dues.sort_unstable();
+        assert_eq!(dues, (0..20).map(|k| k * 1_000_000).collect::<Vec<_>>());
+        assert_eq!((load.connections.len(), load.topics[0].subscribers), (6, 2));
+    }
+
+    #[test]
+    fn a_template_gives_every_connection_its_own_request() {
+        let load = echo(&target("ws://h/rooms/{n}"), &COMMON, 3, Pacing::Outstanding(1), None).unwrap();
+        let mut request = Vec::new();
+        load.requests[load.topics[2].request as usize].append(&mut request, [0; 16]);
+        assert!(request.starts_with(b"GET /rooms/2 HTTP/1.1\r\n"));
+        let shared = echo(&target("ws://h/echo"), &COMMON, 3, Pacing::Outstanding(1), None).unwrap();
+        assert_eq!((load.requests.len(), shared.requests.len()), (3, 1));
+    }
+}

@@ -1,0 +1,87 @@
+//! What is to be done, resolved: every connection, topic and publisher by number. Made once, then shared read-only.
+
+pub(crate) mod arrivals;
+pub(crate) mod build;
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::wire::handshake::Request;
+use arrivals::Arrivals;
+
+/// A whole run.
+#[derive(Debug)]
+pub(crate) struct Load {
+    /// Tells this run's messages from others on the same topics; below 2^24.
+    pub(crate) run: u32,
+    pub(crate) seed: u64,
+    pub(crate) address: SocketAddr,
+    /// The upgrade requests; topics choose among them by index.
+    pub(crate) requests: Vec<Request>,
+    pub(crate) topics: Vec<Topic>,
+    pub(crate) publishers: Vec<Publisher>,
+    pub(crate) connections: Vec<Connection>,
+    /// Source addresses to spread the connections over; empty: the kernel chooses.
+    pub(crate) sources: Vec<IpAddr>,
+    /// New connections per second; `None`: as fast as they are accepted.
+    pub(crate) connect_rate: Option<f64>,
+    pub(crate) warmup_ns: u64,
+    pub(crate) measure_ns: u64,
+    /// How long after the last message deliveries are waited for.
+    pub(crate) drain_ns: u64,
+}
+
+/// What is published to and heard together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Topic {
+    /// Index into [`Load::requests`].
+    pub(crate) request: u32,
+    pub(crate) subscribers: u32,
+    pub(crate) publishers: u32,
+}
+
+/// One WebSocket connection and its parts in the load.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Connection {
+    /// Index into [`Load::topics`].
+    pub(crate) topic: u32,
+    /// Whether what it hears is accounted for; what other connections hear is only counted.
+    pub(crate) is_subscriber: bool,
+    /// Index into [`Load::publishers`].
+    pub(crate) publisher: Option<u32>,
+}
+
+/// Who publishes what and when.
+#[derive(Debug, Clone)]
+pub(crate) struct Publisher {
+    pub(crate) topic: u32,
+    /// Which of its topic's publishers this is, from 0.
+    pub(crate) index_in_topic: u32,
+    /// Payload with the stamp, in bytes.
+    pub(crate) size: usize,
+    /// As text or binary messages.
+    pub(crate) opcode: u8,
+    pub(crate) pace: Pace,
+    /// Ends after so many messages; only in a closed loop.
+    pub(crate) messages_max: Option<u32>,
+}
+
+/// What decides when a message is sent.
+#[derive(Debug, Clone)]
+pub(crate) enum Pace {
+    /// Open loop: an absolute schedule.
+    Scheduled(Arrivals),
+    /// Closed loop: so many messages in flight.
+    Outstanding(u32),
+}
+
+impl Load {
+    /// The largest payload of any publisher, in bytes.
+    pub(crate) fn size_max(&self) -> usize {
+        self.publishers.iter().map(|publisher| publisher.size).max().unwrap_or(0)
+    }
+
+    /// Whether any publisher waits for deliveries before it goes on.
+    pub(crate) fn is_closed_loop(&self) -> bool {
+        self.publishers.iter().any(|publisher| matches!(publisher.pace, Pace::Outstanding(_)))
+    }
+}
