@@ -34,6 +34,7 @@ pub struct Decoder {
     frame_fin: bool,
     /// Text or binary while a message is in progress.
     message: Option<Opcode>,
+    /// Between two characters unless a text message is in progress.
     utf8: utf8::Validator,
     role: Role,
     /// Set for good by the first error.
@@ -240,7 +241,6 @@ impl Decoder {
             check_limits(header, self.assembled_bytes(), limits)?;
             if header.opcode != Opcode::Continuation {
                 self.message = Some(header.opcode);
-                self.utf8 = utf8::Validator::new();
             }
         }
         self.frame_rest = header.payload_bytes;

@@ -235,6 +235,12 @@ fn heads_beyond_the_limits_are_431() {
     assert_eq!(parse_head(&above, &limits).err(), Some(HeadError::TooLong));
     assert_eq!(parse_head(&above[..200], &limits).err(), Some(HeadError::TooLong), "before its end");
     assert!(parse_head(&above[..199], &limits).unwrap().is_none());
+    let broken_beyond = [&above[..200], b"\0\0"].concat();
+    assert_eq!(
+        parse_head(&broken_beyond, &limits).err(),
+        Some(HeadError::TooLong),
+        "what comes after is not looked at"
+    );
     let target = format!("GET /{}", "a".repeat(300));
     assert_eq!(parse_head(target.as_bytes(), &limits).err(), Some(HeadError::TooLong));
 

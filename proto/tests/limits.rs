@@ -163,6 +163,31 @@ fn the_pool_bounds_the_sum_over_all_decoders() {
 }
 
 #[test]
+fn where_doubling_does_not_fit_what_is_needed_does() {
+    let mut pool = AssemblyPool::new(8192);
+    let mut decoder = Decoder::new(Role::Server);
+    feed(&mut decoder, &server_frame(false, Opcode::Binary, &[1; 4500]), &LIMITS, &mut pool).unwrap();
+    feed(&mut decoder, &server_frame(false, Opcode::Continuation, &[1; 2000]), &LIMITS, &mut pool).unwrap();
+    assert!((6500..=8192).contains(&pool.held_bytes()), "{}", pool.held_bytes());
+    let beyond = feed(&mut decoder, &server_frame(false, Opcode::Continuation, &[1; 2000]), &LIMITS, &mut pool);
+    assert_eq!(beyond, Err(ProtocolError::Overloaded));
+}
+
+#[test]
+fn a_burst_does_not_leave_its_buffers_behind() {
+    let mut pool = AssemblyPool::new(1 << 26);
+    let fragment = server_frame(false, Opcode::Binary, &[1; 15_000]);
+    let mut decoders: Vec<Decoder> = (0..200).map(|_| Decoder::new(Role::Server)).collect();
+    for decoder in &mut decoders {
+        feed(decoder, &fragment, &LIMITS, &mut pool).unwrap();
+    }
+    assert!(pool.held_bytes() > 200 * 15_000);
+    decoders.iter_mut().for_each(|decoder| decoder.release(&mut pool));
+    assert!(pool.held_bytes() <= 1 << 20, "{} are idle", pool.held_bytes());
+    assert!(pool.held_bytes() >= 1 << 19, "some wait for their next use");
+}
+
+#[test]
 fn a_message_that_lies_whole_in_the_input_needs_no_pool() {
     let mut pool = AssemblyPool::new(0);
     let mut decoder = Decoder::new(Role::Server);

@@ -92,10 +92,11 @@ pub fn check_response(
 ) -> Result<Option<Accepted>, ResponseError> {
     let mut headers = vec![httparse::EMPTY_HEADER; limits.headers_max];
     let mut response = Response::new(&mut headers);
+    let input = &input[..input.len().min(limits.head_bytes_max)];
     let response_bytes = match response.parse(input).map_err(|_| ResponseError::Syntax)? {
-        Status::Complete(response_bytes) if response_bytes <= limits.head_bytes_max => response_bytes,
+        Status::Complete(response_bytes) => response_bytes,
         Status::Partial if input.len() < limits.head_bytes_max => return Ok(None),
-        _ => return Err(ResponseError::TooLong),
+        Status::Partial => return Err(ResponseError::TooLong),
     };
     if field::has_bare_line_feed(&input[..response_bytes]) {
         return Err(ResponseError::Syntax);

@@ -180,10 +180,12 @@ impl std::error::Error for HeadError {}
 pub fn parse_head<'a>(input: &'a [u8], limits: &HeadLimits) -> Result<Option<(Head<'a>, usize)>, HeadError> {
     let mut headers = vec![httparse::EMPTY_HEADER; limits.headers_max];
     let mut request = Request::new(&mut headers);
+    // What lies beyond the limit is not looked at, so that the verdict does not depend on how much came at once.
+    let input = &input[..input.len().min(limits.head_bytes_max)];
     let head_bytes = match request.parse(input).map_err(error_of)? {
-        Status::Complete(head_bytes) if head_bytes <= limits.head_bytes_max => head_bytes,
+        Status::Complete(head_bytes) => head_bytes,
         Status::Partial if input.len() < limits.head_bytes_max => return Ok(None),
-        _ => return Err(HeadError::TooLong),
+        Status::Partial => return Err(HeadError::TooLong),
     };
     if field::has_bare_line_feed(&input[..head_bytes]) {
         return Err(HeadError::BareLineFeed);
