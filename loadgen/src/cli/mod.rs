@@ -37,7 +37,7 @@ pub(crate) enum Command {
 /// Where to, and what every kind of load shares.
 #[derive(Debug, Args)]
 pub(crate) struct TargetArgs {
-    /// Where to connect: ws://HOST:PORT/PATH.
+    /// Where to connect: ws://HOST:PORT/PATH or wss://…
     #[arg(long)]
     pub(crate) url: String,
     /// A header for the upgrade request, "Name: value"; may be repeated.
@@ -46,6 +46,12 @@ pub(crate) struct TargetArgs {
     /// A subprotocol to ask for; may be repeated.
     #[arg(long = "subprotocol", value_name = "S")]
     pub(crate) subprotocols: Vec<String>,
+    /// Certificates to trust instead of the system's, as PEM.
+    #[arg(long, value_name = "F", conflicts_with = "insecure")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Trust any certificate.
+    #[arg(long)]
+    pub(crate) insecure: bool,
     /// New connections per second; without it as fast as they are accepted.
     #[arg(long, value_name = "R", value_parser = units::positive)]
     pub(crate) connect_rate: Option<f64>,

@@ -9,6 +9,7 @@ use crate::report::slo::Slo;
 use crate::report::verdict::Verdict;
 use crate::report::{Env, LoadFacts, Report, table};
 use crate::sys::{limits, signal};
+use crate::wire::tls::Tls;
 use crate::wire::url::WsUrl;
 use crate::workload::Load;
 use crate::workload::build::{self, Common, Pacing, Target};
@@ -54,7 +55,11 @@ pub(crate) fn echo(args: &EchoArgs) -> Result<Exit, (Exit, String)> {
 pub(super) fn target(args: &TargetArgs) -> Result<Target, String> {
     let url = WsUrl::parse(&args.url)?;
     let address = url.resolve()?;
-    Ok(Target { url, address, headers: args.headers.clone(), subprotocols: args.subprotocols.clone() })
+    if !url.is_secure && (args.ca.is_some() || args.insecure) {
+        return Err("--ca and --insecure are for wss:// only".into());
+    }
+    let tls = url.is_secure.then(|| Tls::new(url.bare_host(), args.ca.as_deref(), args.insecure)).transpose()?;
+    Ok(Target { url, address, tls, headers: args.headers.clone(), subprotocols: args.subprotocols.clone() })
 }
 
 /// Drives a load and makes its findings, with the facts that the report needs.

@@ -7,6 +7,7 @@ use socket2::Socket;
 use crate::measure::tally::Account;
 use crate::sys::socket;
 use crate::wire::message::Assembly;
+use crate::wire::tls::Session;
 
 /// How far a connection has come.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub(super) enum State {
     Ended,
 }
 
-/// One connection; law: `outbox_at ≤ outbox.len()`, and the socket is there from connect to end.
+/// One connection; law: `wire_at ≤ wire.len()`, and the socket is there from connect to end.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) socket: Option<Socket>,
@@ -40,8 +41,13 @@ pub(super) struct Connection {
     /// Bytes of a frame whose end has not arrived.
     pub(super) partial: Vec<u8>,
     pub(super) assembly: Assembly,
+    /// What is to be said.
     pub(super) outbox: Vec<u8>,
-    outbox_at: usize,
+    /// Bytes as they go to the socket, up to `wire_at` gone; without TLS they have been the outbox.
+    wire: Vec<u8>,
+    wire_at: usize,
+    /// There from the connect on, if the connection is by TLS.
+    pub(super) tls: Option<Box<Session>>,
     /// Stands in the list of connections to flush.
     pub(super) is_dirty: bool,
     /// When the connect began, in ns since the epoch.
@@ -60,7 +66,9 @@ impl Connection {
             partial: Vec::new(),
             assembly: Assembly::default(),
             outbox: Vec::new(),
-            outbox_at: 0,
+            wire: Vec::new(),
+            wire_at: 0,
+            tls: None,
             is_dirty: false,
             started_ns: 0,
         }
@@ -71,22 +79,36 @@ impl Connection {
     /// # Errors
     /// When the connection is broken.
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        let Some(socket) = &self.socket else { return Ok(()) };
-        while self.outbox_at < self.outbox.len() {
-            let sent = socket::send(socket, &self.outbox[self.outbox_at..])?;
+        loop {
+            self.refill()?;
+            let Some(socket) = self.socket.as_ref().filter(|_| !self.wire.is_empty()) else { return Ok(()) };
+            let sent = socket::send(socket, &self.wire[self.wire_at..])?;
             if sent == 0 {
                 return Ok(());
             }
-            self.outbox_at += sent;
+            self.wire_at += sent;
         }
-        self.outbox.clear();
-        self.outbox_at = 0;
-        Ok(())
     }
 
     /// Bytes that wait to be sent.
     pub(super) fn waiting_bytes(&self) -> usize {
-        self.outbox.len() - self.outbox_at
+        self.outbox.len() + self.wire.len() - self.wire_at
+    }
+
+    /// When all of `wire` is gone: moves the outbox into it, by way of TLS if there is one.
+    fn refill(&mut self) -> io::Result<()> {
+        if self.wire_at < self.wire.len() {
+            return Ok(());
+        }
+        self.wire.clear();
+        self.wire_at = 0;
+        match &mut self.tls {
+            Some(session) => session.encrypt(&mut self.outbox, &mut self.wire),
+            None => {
+                std::mem::swap(&mut self.outbox, &mut self.wire);
+                Ok(())
+            }
+        }
     }
 
     /// Messages can be sent.

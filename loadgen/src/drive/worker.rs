@@ -63,6 +63,8 @@ pub(super) struct Worker {
     dirty: Vec<u32>,
     /// Sockets to close when no event of theirs can be in the port any more.
     graveyard: Vec<Socket>,
+    /// What TLS has decrypted of one receive.
+    plaintext: Vec<u8>,
     rng: Rng,
     handshake: Recorder,
     turns: Recorder,
@@ -116,6 +118,7 @@ impl Worker {
             local_publishers,
             dirty: Vec::new(),
             graveyard: Vec::new(),
+            plaintext: Vec::new(),
             rng,
             handshake: Recorder::new(),
             turns: Recorder::new(),
@@ -185,6 +188,7 @@ impl Worker {
             match begun {
                 Ok(socket) => {
                     connection.socket = Some(socket);
+                    connection.tls = self.shared.load.tls.as_ref().map(|tls| Box::new(tls.session()));
                     connection.state = State::Connecting;
                 }
                 Err(error) => self.fail_connect(slot, &connect_reason(&error)),
@@ -302,10 +306,7 @@ impl Worker {
             Ready::Writable { slot } => self.take_writable(slot),
             Ready::End { slot, error } => {
                 let reason = error.map_or("the server closed the connection without a Close".into(), |e| e.to_string());
-                match self.connections[slot as usize].state {
-                    State::Connecting | State::Upgrading { .. } => self.fail_connect(slot, &reason),
-                    _ => self.end(slot, &reason),
-                }
+                self.end_or_fail(slot, &reason);
             }
             Ready::Readable => self.shared.threads[self.index].wake.drain(),
         }
@@ -315,6 +316,19 @@ impl Worker {
     fn take_bytes(&mut self, slot: u32, len: usize, now_ns: u64) {
         let connection = &mut self.connections[slot as usize];
         let mut bytes = self.port.bytes(len);
+        if let Some(session) = &mut connection.tls {
+            self.plaintext.clear();
+            let decrypted = session.decrypt(bytes, &mut self.plaintext);
+            bytes = &self.plaintext;
+            if let Err(error) = decrypted {
+                let _ = connection.flush();
+                return self.end_or_fail(slot, &format!("TLS: {error}"));
+            }
+            if session.wants_write() && !connection.is_dirty {
+                connection.is_dirty = true;
+                self.dirty.push(slot);
+            }
+        }
         if !matches!(connection.state, State::Open | State::Closing) {
             let State::Upgrading { accept } = &connection.state else { return };
             connection.partial.extend_from_slice(bytes);
@@ -382,7 +396,7 @@ impl Worker {
             connection.state = State::Upgrading { accept: request.append(&mut connection.outbox, nonce) };
         }
         if let Err(error) = connection.flush() {
-            self.end(slot, &format!("broken while sending: {error}"));
+            self.end_or_fail(slot, &format!("broken while sending: {error}"));
         }
     }
 
@@ -401,6 +415,13 @@ impl Worker {
             }
         }
         self.tally.completed.clear();
+    }
+
+    fn end_or_fail(&mut self, slot: u32, reason: &str) {
+        match self.connections[slot as usize].state {
+            State::Connecting | State::Upgrading { .. } => self.fail_connect(slot, reason),
+            _ => self.end(slot, reason),
+        }
     }
 
     fn fail_connect(&mut self, slot: u32, reason: &str) {

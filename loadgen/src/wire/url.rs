@@ -1,10 +1,12 @@
-//! `ws://host:port/path?query`, RFC 6455 section 3.
+//! `ws://host:port/path?query` and `wss://…`, RFC 6455 section 3.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
 /// Where to connect and what to ask for there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WsUrl {
+    /// By TLS.
+    pub(crate) is_secure: bool,
     /// Host as it stands in the URL, IPv6 in brackets.
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -18,9 +20,11 @@ impl WsUrl {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let (scheme, rest) =
             text.split_once("://").ok_or_else(|| format!("{text:?} is no URL: ws://HOST:PORT/PATH"))?;
-        if !scheme.eq_ignore_ascii_case("ws") {
-            return Err(format!("{text:?}: the scheme must be ws"));
-        }
+        let is_secure = match scheme.to_ascii_lowercase().as_str() {
+            "ws" => false,
+            "wss" => true,
+            _ => return Err(format!("{text:?}: the scheme must be ws or wss")),
+        };
         if text.contains(|c: char| c.is_ascii_whitespace() || c.is_control()) {
             return Err(format!("{text:?}: blanks and control characters do not belong in a URL"));
         }
@@ -39,18 +43,24 @@ impl WsUrl {
                 let port = port[1..].parse().map_err(|_| format!("{text:?}: {:?} is no port", &port[1..]))?;
                 (host, port)
             }
-            None => (authority, 80),
+            None => (authority, if is_secure { 443 } else { 80 }),
         };
         if host.is_empty() || port == 0 {
             return Err(format!("{text:?}: host and a port above 0 are needed"));
         }
         let slash = if resource.starts_with('/') { "" } else { "/" };
-        Ok(Self { host: host.to_owned(), port, resource: format!("{slash}{resource}") })
+        Ok(Self { is_secure, host: host.to_owned(), port, resource: format!("{slash}{resource}") })
     }
 
     /// The `Host` field's value.
     pub(crate) fn authority(&self) -> String {
-        if self.port == 80 { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+        let port_default = if self.is_secure { 443 } else { 80 };
+        if self.port == port_default { self.host.clone() } else { format!("{}:{}", self.host, self.port) }
+    }
+
+    /// The host without the brackets of an IPv6 address.
+    pub(crate) fn bare_host(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
     }
 
     /// The first address that the host's name has, IPv4 preferred.
@@ -58,7 +68,7 @@ impl WsUrl {
     /// # Errors
     /// A sentence with the resolver's reason.
     pub(crate) fn resolve(&self) -> Result<SocketAddr, String> {
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        let host = self.bare_host();
         let addresses = (host, self.port).to_socket_addrs();
         let mut addresses: Vec<_> = addresses.map_err(|e| format!("cannot resolve {host:?}: {e}"))?.collect();
         addresses.sort_by_key(SocketAddr::is_ipv6);
@@ -74,6 +84,8 @@ mod tests {
     fn urls_come_apart() {
         let url = WsUrl::parse("ws://localhost:8443/rooms/a?x=1").unwrap();
         assert_eq!((&*url.host, url.port, &*url.resource), ("localhost", 8443, "/rooms/a?x=1"));
+        let url = WsUrl::parse("WSS://h").unwrap();
+        assert_eq!((url.is_secure, url.port, &*url.authority()), (true, 443, "h"));
         let url = WsUrl::parse("ws://[::1]?q").unwrap();
         assert_eq!((&*url.host, url.port, &*url.resource), ("[::1]", 80, "/?q"));
         assert_eq!(url.resolve().unwrap(), "[::1]:80".parse().unwrap());

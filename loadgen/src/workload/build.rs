@@ -8,6 +8,7 @@ use crate::measure::stamp::ID_LIMIT;
 use crate::rng::Rng;
 use crate::wire::frame;
 use crate::wire::handshake::Request;
+use crate::wire::tls::Tls;
 use crate::wire::url::WsUrl;
 
 /// Where all connections of a load go.
@@ -15,6 +16,7 @@ use crate::wire::url::WsUrl;
 pub(crate) struct Target {
     pub(crate) url: WsUrl,
     pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<Tls>,
     /// Whole lines `Name: value`.
     pub(crate) headers: Vec<String>,
     pub(crate) subprotocols: Vec<String>,
@@ -107,6 +109,7 @@ fn empty(target: &Target, common: &Common) -> Load {
         run: Rng::new(common.seed, 0).next_u64() as u32 & (ID_LIMIT - 1),
         seed: common.seed,
         address: target.address,
+        tls: target.tls.clone(),
         requests: Vec::new(),
         topics: Vec::new(),
         publishers: Vec::new(),
@@ -144,7 +147,13 @@ mod tests {
 
     fn target(url: &str) -> Target {
         let url = WsUrl::parse(url).unwrap();
-        Target { address: "127.0.0.1:1".parse().unwrap(), url, headers: Vec::new(), subprotocols: Vec::new() }
+        Target {
+            address: "127.0.0.1:1".parse().unwrap(),
+            url,
+            tls: None,
+            headers: Vec::new(),
+            subprotocols: Vec::new(),
+        }
     }
 
     const COMMON: Common = Common {

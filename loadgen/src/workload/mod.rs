@@ -6,6 +6,7 @@ pub(crate) mod build;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::wire::handshake::Request;
+use crate::wire::tls::Tls;
 use arrivals::Arrivals;
 
 /// A whole run.
@@ -15,6 +16,8 @@ pub(crate) struct Load {
     pub(crate) run: u32,
     pub(crate) seed: u64,
     pub(crate) address: SocketAddr,
+    /// TLS to the server, if the URL says so.
+    pub(crate) tls: Option<Tls>,
     /// The upgrade requests; topics choose among them by index.
     pub(crate) requests: Vec<Request>,
     pub(crate) topics: Vec<Topic>,
