@@ -270,7 +270,8 @@ impl Conductor<'_> {
         let has_publishers = !self.shared.load.publishers.is_empty();
         let are_all_gone = self.connections.ended == self.connections.opened;
         if are_all_gone || (has_publishers && self.shared.sum(|p| &p.living_publishers) == 0) {
-            self.look(LOOK);
+            self.look_until_quiet();
+            let are_all_gone = self.connections.ended == self.connections.opened;
             let what = if are_all_gone { "all connections" } else { "all publishing connections" };
             self.failure = Some(format!("{what} ended before the run did: {}", self.reasons()));
         } else if signal::asked_to_stop() {
@@ -295,6 +296,14 @@ impl Conductor<'_> {
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
             }
             next = self.inbox.try_recv().map_err(|_| RecvTimeoutError::Timeout);
+        }
+    }
+
+    /// A server that dies takes its connections one after the other: hears of all of them.
+    fn look_until_quiet(&mut self) {
+        let mut before = u64::MAX;
+        while std::mem::replace(&mut before, self.connections.ended) != self.connections.ended {
+            self.look(LOOK * 10);
         }
     }
 
