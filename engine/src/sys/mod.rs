@@ -5,3 +5,5 @@
 pub mod affinity;
 pub mod limits;
 pub mod probe;
+pub mod socket;
+pub(crate) mod uring;

@@ -1,0 +1,376 @@
+//! One io_uring ring, wrapped so that the ring port above it needs no `unsafe`.
+//!
+//! In: submissions by plain values; out: [`Completion`]s and received [`Buffer`]s. Two rules make it sound:
+//! a send borrows its bytes only for the length of [`Ring::send_all`], because inline sends (`MSG_DONTWAIT`) are
+//! executed inside the submit call and never kept by the kernel; and a provided buffer belongs either to the kernel or
+//! to exactly one [`Buffer`].
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+
+/// Submission queue entries. Also the largest number of sends that one [`Ring::send_all`] submits at once.
+const SUBMISSIONS: u32 = 4096;
+/// Completion queue entries: room for everything a turn can leave behind.
+const COMPLETIONS: u32 = 32768;
+/// Buffer group of the provided buffers.
+const GROUP: u16 = 0;
+/// `IORING_ENTER_GETEVENTS`.
+const GETEVENTS: u32 = 1;
+/// Completions that one `enter` on a DEFER_TASKRUN ring returns at most; enough repeats for a full turn.
+const ENTERS_PER_REAP_MAX: u32 = 200;
+/// One attempt, all or as much as fits, no signal, no waiting: the send runs inside the submit call.
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL | libc::MSG_DONTWAIT;
+
+/// What the kernel reports about one submission.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Completion {
+    /// The value the submission carried.
+    pub user_data: u64,
+    /// Result, or a negated errno.
+    pub result: i32,
+    flags: u32,
+}
+
+impl Completion {
+    /// True while the multishot submission stays armed.
+    pub(crate) fn more(&self) -> bool {
+        cqueue::more(self.flags)
+    }
+
+    /// The descriptor that a successful accept carries. Call it once per completion.
+    pub(crate) fn accepted(&self) -> OwnedFd {
+        assert!(self.result >= 0, "only a successful accept carries a descriptor");
+        // SAFETY: the kernel just installed this descriptor for us and nobody else knows it.
+        unsafe { OwnedFd::from_raw_fd(self.result) }
+    }
+}
+
+/// A hosted ring with its provided buffers. Lives on the thread that built it.
+pub(crate) struct Ring {
+    ring: IoUring,
+    buffers: BufferRing,
+    /// Headers of the SENDMSG submissions of the running `send_all`.
+    messages: Vec<libc::msghdr>,
+    /// The timeout argument must outlive its submission, not longer.
+    timespec: Box<[Timespec; 8]>,
+    timespec_next: usize,
+    /// Completions that were read while sends were submitted.
+    stash: VecDeque<Completion>,
+    /// `enter` calls so far.
+    pub(crate) enters: u64,
+}
+
+impl Ring {
+    /// Builds the ring on the calling thread, registers `eventfd` for completions and `count` (a power of two)
+    /// provided buffers of `bytes` each.
+    ///
+    /// # Errors
+    /// What the kernel says: ENOSYS, EPERM, ENOMEM, EINVAL on a kernel that is too old.
+    pub(crate) fn new(eventfd: BorrowedFd<'_>, count: u16, bytes: usize) -> io::Result<Self> {
+        let ring: IoUring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_coop_taskrun()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_cqsize(COMPLETIONS)
+            .build(SUBMISSIONS)?;
+        ring.submitter().register_eventfd(eventfd.as_raw_fd())?;
+        // Saves the descriptor lookup of each enter; absent before Linux 5.18, and not needed.
+        let _ = ring.submitter().register_ring_fd();
+        let buffers = BufferRing::new(&ring, count, bytes)?;
+        let timespec = Box::new([Timespec::new(); 8]);
+        Ok(Self {
+            ring,
+            buffers,
+            messages: Vec::with_capacity(SUBMISSIONS as usize),
+            timespec,
+            timespec_next: 0,
+            stash: VecDeque::new(),
+            enters: 0,
+        })
+    }
+
+    /// Accepts until cancelled; each completion carries a non-blocking, close-on-exec descriptor.
+    pub(crate) fn accept_multishot(&mut self, listener: RawFd, user_data: u64) {
+        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        self.push(opcode::AcceptMulti::new(Fd(listener)).flags(flags).build().user_data(user_data));
+    }
+
+    /// Receives into provided buffers until the end, an error, a cancel or ENOBUFS.
+    pub(crate) fn receive_multishot(&mut self, socket: RawFd, user_data: u64) {
+        self.push(opcode::RecvMulti::new(Fd(socket), GROUP).build().user_data(user_data));
+    }
+
+    /// Completes once when `socket` takes bytes again.
+    pub(crate) fn poll_writable(&mut self, socket: RawFd, user_data: u64) {
+        self.push(opcode::PollAdd::new(Fd(socket), libc::POLLOUT as u32).build().user_data(user_data));
+    }
+
+    /// Cancels the submission that carries `target`.
+    pub(crate) fn cancel(&mut self, target: u64, user_data: u64) {
+        let cancel = opcode::AsyncCancel2::new(CancelBuilder::user_data(target));
+        self.push(cancel.build().user_data(user_data).flags(squeue::Flags::SKIP_SUCCESS));
+    }
+
+    /// Completes after `micros` microseconds.
+    pub(crate) fn timeout(&mut self, micros: u64, user_data: u64) {
+        // Eight slots: each is free again once its submission was consumed, which every `enter` guarantees.
+        if self.timespec_next == self.timespec.len() || self.ring.submission().is_full() {
+            self.submit();
+        }
+        let slot = &mut self.timespec[self.timespec_next];
+        *slot = Timespec::new().sec(micros / 1_000_000).nsec((micros % 1_000_000) as u32 * 1000);
+        let entry = opcode::Timeout::new(slot).build().user_data(user_data);
+        self.timespec_next += 1;
+        self.push(entry);
+    }
+
+    /// Submits what is queued and runs the kernel's deferred work for this ring.
+    pub(crate) fn reap(&mut self) {
+        self.buffers.publish();
+        for _ in 0..ENTERS_PER_REAP_MAX {
+            self.enter(GETEVENTS);
+            let mut queue = self.ring.submission();
+            queue.sync();
+            if !queue.taskrun() && queue.is_empty() {
+                break;
+            }
+        }
+    }
+
+    /// The oldest completion that was not taken yet.
+    #[inline]
+    pub(crate) fn next_completion(&mut self) -> Option<Completion> {
+        if let Some(completion) = self.stash.pop_front() {
+            return Some(completion);
+        }
+        self.ring.completion().next().as_ref().map(completion_of)
+    }
+
+    /// Whether completions signal the registered eventfd: only needed while the shard sleeps.
+    pub(crate) fn signal_completions(&mut self, on: bool) {
+        let queue = self.ring.completion();
+        if on { queue.enable_eventfd() } else { queue.disable_eventfd() }
+    }
+
+    /// True if [`Ring::reap`] would have something to do or to show.
+    pub(crate) fn has_news(&mut self) -> bool {
+        if !self.stash.is_empty() || !self.ring.completion().is_empty() {
+            return true;
+        }
+        let mut queue = self.ring.submission();
+        queue.sync();
+        queue.taskrun() || queue.cq_overflow() || !queue.is_empty()
+    }
+
+    /// Sends each item at once and without waiting, inside this call. `user_data(i)` is `tag | i`; `short` is called
+    /// for each send that the kernel did not take whole, with its index and the bytes taken or a negated errno.
+    pub(crate) fn send_all(
+        &mut self,
+        tag: u64,
+        tag_mask: u64,
+        sends: &[(RawFd, &[IoSlice<'_>])],
+        mut short: impl FnMut(usize, i32),
+    ) {
+        self.messages.clear();
+        self.messages.reserve(sends.len());
+        for (index, (socket, slices)) in sends.iter().enumerate() {
+            let entry = if let [slice] = slices {
+                opcode::Send::new(Fd(*socket), slice.as_ptr(), slice.len() as u32).flags(SEND_FLAGS).build()
+            } else {
+                // SAFETY: all-zero is a valid msghdr (null pointers, zero lengths).
+                let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+                // IoSlice is ABI compatible with iovec; the kernel only reads.
+                message.msg_iov = slices.as_ptr().cast_mut().cast();
+                message.msg_iovlen = slices.len();
+                self.messages.push(message);
+                // The vector does not grow while submissions point into it: reserved above.
+                let message: *const libc::msghdr = &raw const self.messages[self.messages.len() - 1];
+                opcode::SendMsg::new(Fd(*socket), message).flags(SEND_FLAGS as u32).build()
+            };
+            self.push(entry.user_data(tag | index as u64).flags(squeue::Flags::SKIP_SUCCESS));
+        }
+        // Every submission is consumed, and so every inline send over, before this returns: nothing outlives `sends`.
+        self.submit();
+        loop {
+            let Some(entry) = self.ring.completion().next() else { break };
+            let completion = completion_of(&entry);
+            if completion.user_data & tag_mask == tag {
+                short((completion.user_data & !tag_mask) as usize, completion.result);
+            } else {
+                self.stash.push_back(completion);
+            }
+        }
+    }
+
+    /// Takes over the provided buffer of a receive.
+    pub(crate) fn take_buffer(&mut self, completion: &Completion) -> Option<Buffer> {
+        let index = cqueue::buffer_select(completion.flags)?;
+        let len = usize::try_from(completion.result).unwrap_or(0);
+        Some(Buffer { memory: Rc::clone(&self.buffers.memory), index, len })
+    }
+
+    /// Gives a buffer back to the kernel; it becomes usable with the next [`Ring::reap`].
+    pub(crate) fn give_buffer(&mut self, buffer: Buffer) {
+        self.buffers.give(buffer.index);
+    }
+
+    fn push(&mut self, entry: squeue::Entry) {
+        loop {
+            // SAFETY: every pointer in an entry is valid until the entry is consumed: sends point to memory that
+            // `send_all` borrows until its submit returns, timeouts to `self.timespec`, the rest carries none.
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                return;
+            }
+            self.submit();
+        }
+    }
+
+    /// Submits until the queue is empty.
+    fn submit(&mut self) {
+        loop {
+            self.enter(0);
+            let mut queue = self.ring.submission();
+            queue.sync();
+            if queue.is_empty() {
+                break;
+            }
+        }
+    }
+
+    fn enter(&mut self, flags: u32) {
+        let to_submit = {
+            let mut queue = self.ring.submission();
+            queue.sync();
+            queue.len() as u32
+        };
+        self.enters += 1;
+        // SAFETY: no signal mask or extended argument is passed, so nothing is dereferenced.
+        let result = unsafe { self.ring.submitter().enter::<libc::sigset_t>(to_submit, 0, flags, None) };
+        if let Err(error) = result {
+            match error.raw_os_error() {
+                Some(libc::EINTR) => {}
+                // The completion queue is full: make room, the kernel flushes its backlog at the next enter.
+                Some(libc::EBUSY | libc::EAGAIN) => {
+                    while let Some(entry) = self.ring.completion().next() {
+                        self.stash.push_back(completion_of(&entry));
+                    }
+                }
+                _ => panic!("io_uring_enter failed on a ring that works: {error}"),
+            }
+        } else {
+            self.timespec_next = 0;
+        }
+    }
+}
+
+fn completion_of(entry: &cqueue::Entry) -> Completion {
+    Completion { user_data: entry.user_data(), result: entry.result(), flags: entry.flags() }
+}
+
+/// Received bytes in a provided buffer, ours until given back.
+pub(crate) struct Buffer {
+    memory: Rc<BufferMemory>,
+    index: u16,
+    len: usize,
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: `index` is a buffer the kernel handed to us alone, and `len ≤ bytes` of it were written.
+        unsafe { std::slice::from_raw_parts(self.memory.buffer(self.index), self.len) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above; `&mut self` is the only handle to this index.
+        unsafe { std::slice::from_raw_parts_mut(self.memory.buffer(self.index), self.len) }
+    }
+}
+
+/// The provided-buffer ring that we fill and the kernel drains.
+struct BufferRing {
+    memory: Rc<BufferMemory>,
+    count: u16,
+    tail: u16,
+}
+
+/// Entries and buffers; freed when the ring and every [`Buffer`] are gone.
+struct BufferMemory {
+    entries: NonNull<u8>,
+    entries_layout: Layout,
+    buffers: NonNull<u8>,
+    buffers_layout: Layout,
+    bytes: usize,
+}
+
+impl BufferMemory {
+    fn buffer(&self, index: u16) -> *mut u8 {
+        // SAFETY: indices come from the entries that we wrote, all below the count the memory was sized for.
+        unsafe { self.buffers.as_ptr().add(usize::from(index) * self.bytes) }
+    }
+}
+
+impl Drop for BufferMemory {
+    fn drop(&mut self) {
+        // SAFETY: allocated with these layouts in `BufferRing::new`; the ring that used them was dropped before.
+        unsafe {
+            dealloc(self.entries.as_ptr(), self.entries_layout);
+            dealloc(self.buffers.as_ptr(), self.buffers_layout);
+        }
+    }
+}
+
+fn allocate(bytes: usize) -> (NonNull<u8>, Layout) {
+    let layout = Layout::from_size_align(bytes, 4096).expect("a few MiB at page alignment is a valid layout");
+    // SAFETY: the layout is not empty.
+    let pointer = unsafe { alloc_zeroed(layout) };
+    (NonNull::new(pointer).unwrap_or_else(|| handle_alloc_error(layout)), layout)
+}
+
+impl BufferRing {
+    fn new(ring: &IoUring, count: u16, bytes: usize) -> io::Result<Self> {
+        let (entries, entries_layout) = allocate(usize::from(count) * size_of::<BufRingEntry>());
+        let (buffers, buffers_layout) = allocate(usize::from(count) * bytes);
+        let memory = Rc::new(BufferMemory { entries, entries_layout, buffers, buffers_layout, bytes });
+        // SAFETY: the entries stay allocated as long as `memory`, which `Ring` drops after its `IoUring`.
+        unsafe { ring.submitter().register_buf_ring_with_flags(entries.as_ptr() as u64, count, GROUP, 0)? };
+        let mut this = Self { memory, count, tail: 0 };
+        (0..count).for_each(|index| this.give(index));
+        this.publish();
+        Ok(this)
+    }
+
+    fn give(&mut self, index: u16) {
+        let position = usize::from(self.tail & (self.count - 1));
+        // SAFETY: `position < count`, the entries are zeroed or written before, and the kernel reads an entry only
+        // after `publish` moved the tail past it.
+        let entry = unsafe { &mut *self.memory.entries.as_ptr().cast::<BufRingEntry>().add(position) };
+        entry.set_addr(self.memory.buffer(index) as u64);
+        entry.set_len(self.memory.bytes as u32);
+        entry.set_bid(index);
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    fn publish(&self) {
+        // SAFETY: the base of a registered buffer ring; its tail is a u16 inside the first entry, shared with the
+        // kernel and therefore accessed as an atomic.
+        unsafe {
+            let tail = BufRingEntry::tail(self.memory.entries.as_ptr().cast::<BufRingEntry>());
+            AtomicU16::from_ptr(tail.cast_mut()).store(self.tail, Ordering::Release);
+        }
+    }
+}
