@@ -81,6 +81,14 @@ impl<S: Signal> Notify<S> {
         true
     }
 
+    /// Like [`awake`](Self::awake), for an owner whose signal others raise too (a ring that reports its completions
+    /// on the same eventfd): clears the signal whoever raised it.
+    #[inline]
+    pub fn drain(&self) {
+        self.awake();
+        self.signal.lower();
+    }
+
     /// Ends the sleep, whatever ended the wait, and clears the signal if there was one: no system call if not.
     #[inline]
     pub fn awake(&self) {

@@ -1,3 +1,12 @@
-//! The meaning of what is relayed: topics and their logs. Nothing in here awaits.
+//! The meaning of what is relayed: topics, their logs, and who hears them. Nothing in here awaits, and nothing in here
+//! knows a socket: it says which connection to queue, [`crate::net::send`] does.
 
+mod fan_out;
+pub(crate) mod home;
+pub mod ledger;
+mod policy;
+mod publish;
 pub mod segment;
+pub(crate) mod topic;
+pub(crate) mod topics;
+pub(crate) mod view;

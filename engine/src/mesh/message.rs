@@ -1,0 +1,80 @@
+//! What nodes of the mesh say to each other. Small publishes travel inline ([`PublishMeta`]), all else in a box.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::mesh::ring::Meta;
+use crate::relay::home::Shared;
+use crate::relay::ledger::Ledger;
+use crate::relay::segment::Segment;
+use crate::relay::topic::Home;
+use crate::relay::view::Position;
+
+/// Where a publish goes and where it comes from: the four words of an inline record.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PublishMeta {
+    pub home_slot: u32,
+    pub generation: u32,
+    pub origin: u32,
+    pub opcode: proto::Opcode,
+}
+
+impl PublishMeta {
+    pub(crate) fn pack(self) -> Meta {
+        [self.home_slot, self.generation, self.origin, self.opcode as u32]
+    }
+
+    pub(crate) fn unpack(meta: Meta) -> Self {
+        let [home_slot, generation, origin, opcode] = meta;
+        let opcode = if opcode == proto::Opcode::Text as u32 { proto::Opcode::Text } else { proto::Opcode::Binary };
+        Self { home_slot, generation, origin, opcode }
+    }
+}
+
+/// The phases of a shutdown, each begun only after all shards ended the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Not shutting down.
+    Serving,
+    /// No more connections.
+    StopAccepting,
+    /// No more input; what was read is published.
+    StopReading,
+    /// What is in the rings is written to the logs.
+    DrainRings,
+    /// What is in the logs is sent; then Close 1001, and the closing handshakes.
+    Finish,
+}
+
+/// Figures for `Server::ledger()` and the last log line.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Sums over all topics that this shard ever served.
+    pub total: Ledger,
+    /// Topics that live now, by name.
+    pub topics: Vec<(String, Ledger)>,
+    /// Connections that are open now.
+    pub connections: u64,
+}
+
+/// A boxed record.
+pub(crate) enum Message {
+    /// Reader → home: the first subscriber of the sender's shard.
+    Subscribe { name: Arc<str>, endpoint: u16, topic: u32 },
+    /// Home → reader: the topic is live for you from `start` on.
+    Subscribed { topic: u32, home: Home, shared: Arc<Shared>, segment: Arc<Segment>, start: Position },
+    /// Home → reader: `topics_max` is reached.
+    Refused { topic: u32 },
+    /// Reader → home: the last subscriber has left; follows all its publishes.
+    Unsubscribe { home: Home },
+    /// Reader → home: a large message, already framed.
+    Publish { to: PublishMeta, frame: Bytes },
+    /// Control → shard: begin this phase, and say when it is over.
+    Begin(Phase, UnboundedSender<usize>),
+    /// Control → shard: your figures, please.
+    Report(UnboundedSender<Report>),
+    /// Control → shard: end at once, with your last figures.
+    Stop(UnboundedSender<Report>),
+}

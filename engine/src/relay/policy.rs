@@ -1,0 +1,91 @@
+//! What happens to subscribers that lag too far behind.
+//!
+//! Lag counts only while a subscriber's socket is blocked. Above `lag_bytes_max` (one message always fits) publishers
+//! pause, and whoever made no progress for `stall_ms`, or whose oldest unsent message is older than `lag_age_max_ms`,
+//! is struck: disconnected with 1013, or moved to the newest message. Who keeps draining is waited for.
+
+use proto::CloseCode;
+
+use crate::counters::{Dropped, Ended};
+use crate::relay::ledger::Owed;
+use crate::shard::{Shard, log};
+
+/// How often slow consumers under judgement are looked at, in µs.
+const JUDGE_US: u64 = 10_000;
+/// A log must have grown by this much before lags are looked at again.
+const GROWTH_BYTES: u64 = 64 << 10;
+/// The rest of a frame that a struck subscriber is still sent, at most; with more to come it is reset.
+const FRAME_REST_BYTES_MAX: u64 = 1 << 20;
+
+impl Shard {
+    /// Looks at lags if the topic has grown enough since the last look.
+    pub(crate) fn judge_if_due(&mut self, index: u32) {
+        let Some(topic) = self.topics.get_mut(index).filter(|topic| topic.is_live()) else { return };
+        let grown = topic.view().tail().at - topic.judged_at;
+        if topic.pressure || topic.blocked > 0 && grown >= GROWTH_BYTES {
+            self.judge(index);
+        }
+    }
+
+    /// Strikes slow consumers and keeps publishers waiting for those that may recover.
+    pub(crate) fn judge(&mut self, index: u32) {
+        let (now_us, router) = (self.now_us, std::rc::Rc::clone(&self.router));
+        let Some(topic) = self.topics.get_mut(index).filter(|topic| topic.is_live()) else { return };
+        let endpoint = router.endpoint(topic.endpoint);
+        let config = &endpoint.config;
+        let tail = topic.view().tail();
+        topic.judged_at = tail.at;
+        let (mut struck, mut pressure) = (Vec::new(), false);
+        for subscriber in topic.subscribers.iter().filter(|subscriber| subscriber.blocked) {
+            let (bytes, messages) = (tail.at - subscriber.cursor.at, tail.seq - subscriber.cursor.seq);
+            if bytes <= config.lag_bytes_max || messages <= 1 {
+                continue;
+            }
+            let stalled = now_us.saturating_sub(subscriber.progress_us) >= config.stall_ms * 1000;
+            let age_us = topic.view().accepted_at(subscriber.cursor).map_or(0, |at| (now_us as u32).wrapping_sub(at));
+            let aged = config.lag_age_max_ms > 0 && u64::from(age_us) >= config.lag_age_max_ms * 1000;
+            if stalled || aged {
+                struck.push(subscriber.slot);
+            } else {
+                pressure = true;
+            }
+        }
+        topic.pressure = pressure;
+        for slot in struck {
+            if endpoint.skip_slow { self.skip(slot) } else { self.cut_off(slot) }
+        }
+        if pressure {
+            self.topics.judging.push(index);
+            self.topics.judge_us.get_or_insert(now_us + JUDGE_US);
+        }
+        self.report(index);
+    }
+
+    /// Closes a slow consumer: the rest of the frame it is in, then Close 1013; a reset if that is not taken in time.
+    fn cut_off(&mut self, slot: u32) {
+        let Some(subscription) = self.connections.at(slot).subscription else { return };
+        let rest = self.topics.topic(subscription.topic).frame_rest(subscription.index);
+        let peer = self.connections.at(slot).peer_text();
+        log::warn(&log::SLOW, || format!("{peer} is too slow: disconnected"));
+        if rest > FRAME_REST_BYTES_MAX {
+            return self.end(slot, Ended::SlowConsumer, true);
+        }
+        self.begin_close(slot, CloseCode::TRY_AGAIN_LATER, "too slow", Ended::SlowConsumer);
+    }
+
+    /// Moves a slow consumer to the newest message; the rest of the frame it is in goes out first.
+    fn skip(&mut self, slot: u32) {
+        let Some(subscription) = self.connections.at(slot).subscription else { return };
+        let topic = self.topics.topic_mut(subscription.topic);
+        let kept = topic.begun_frame(subscription.index);
+        let skipped = topic.skip_to_tail(subscription.index, u64::from(kept.is_some()));
+        let books = std::rc::Rc::clone(&topic.books);
+        books.drop_for(Dropped::Skipped, skipped);
+        self.counters().dropped(Dropped::Skipped, skipped);
+        if let Some((segment, from, to)) = kept {
+            let outbox = self.outbox(slot);
+            outbox.log_range_first(segment, from, to);
+            outbox.owe(Owed { books, deliveries: 1 });
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! A message on its way into its topic's log: at once if the topic lives here, else through the ring to its home.
+//!
+//! No shortcut: a publisher hears itself from the log like everybody else, so that all hear the same order.
+
+use bytes::Bytes;
+use proto::{Opcode, Payload, encode};
+
+use crate::mesh::message::{Message, PublishMeta};
+use crate::relay::home::HomeTopic;
+use crate::shard::Shard;
+
+impl Shard {
+    /// Gives a message of connection `slot` to its topic.
+    pub(crate) fn publish(&mut self, slot: u32, opcode: Opcode, payload: Payload<'_>) {
+        let connection = self.connections.at(slot);
+        let (origin, endpoint) = (connection.origin, connection.endpoint);
+        let Some(subscription) = connection.subscription else { return };
+        let excludes = self.router.endpoint(endpoint).config.exclude_sender;
+        let topic = self.topics.topic_mut(subscription.topic);
+        let home = topic.home;
+        if excludes {
+            topic.subscribers[subscription.index as usize].own_ahead += 1;
+        }
+        if home.shard as usize == self.index {
+            let at_us = self.now_us as u32;
+            self.append(home.slot, home.generation, |home| match payload {
+                Payload::Slice(bytes) => home.append(opcode, bytes, origin, at_us),
+                Payload::Owned(owned) => home.append_frame(owned.into_server_frame(opcode), origin, at_us),
+            });
+            return;
+        }
+        let to = PublishMeta { home_slot: home.slot, generation: home.generation, origin, opcode };
+        let shard = home.shard as usize;
+        match payload {
+            Payload::Slice(bytes) if bytes.len() <= self.node.inline_bytes_max(shard) => {
+                self.node.send_inline(shard, to.pack(), bytes);
+            }
+            Payload::Slice(bytes) => {
+                let mut frame = Vec::with_capacity(encode::server_frame_bytes(bytes.len()));
+                encode::server_frame(&mut frame, opcode, bytes);
+                self.send_frame(shard, to, frame.into());
+            }
+            Payload::Owned(owned) => self.send_frame(shard, to, owned.into_server_frame(opcode)),
+        }
+    }
+
+    fn send_frame(&mut self, shard: usize, to: PublishMeta, frame: Bytes) {
+        let weight = frame.len();
+        self.node.send(shard, Message::Publish { to, frame }, weight);
+    }
+
+    /// A message of another shard's connection, for a topic that lives here.
+    pub(crate) fn on_publish(&mut self, to: PublishMeta, payload: &[u8]) {
+        let at_us = self.now_us as u32;
+        self.append(to.home_slot, to.generation, |home| home.append(to.opcode, payload, to.origin, at_us));
+    }
+
+    /// The same for a large one, which arrives framed.
+    pub(crate) fn on_publish_frame(&mut self, to: PublishMeta, frame: Bytes) {
+        let at_us = self.now_us as u32;
+        self.append(to.home_slot, to.generation, |home| home.append_frame(frame, to.origin, at_us));
+    }
+
+    fn append(&mut self, slot: u32, generation: u32, append: impl FnOnce(&mut HomeTopic) -> bool) {
+        let home = self.topics.home_mut(slot, generation);
+        // The publisher's own subscription keeps the topic alive until after its last message.
+        let home = home.expect("a topic lives as long as somebody who publishes to it");
+        let is_first = append(home);
+        self.topics.accept();
+        if is_first {
+            self.topics.announcing.push(slot);
+        }
+    }
+}

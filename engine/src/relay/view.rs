@@ -1,0 +1,258 @@
+//! A shard's view of a topic's log: the segments its subscribers may still need.
+//!
+//! In: the home shard's segments, as far as they are visible; out: byte slices between positions and the arithmetic of
+//! positions. A [`Position`] is an absolute byte offset and the sequence number of the record that byte belongs to.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use crate::relay::segment::Segment;
+
+/// Segments that one send reaches over at most.
+pub(crate) const SEGMENTS_PER_SEND: usize = 4;
+
+/// A place in a log: between two records or inside one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Position {
+    /// Absolute byte offset.
+    pub at: u64,
+    /// Sequence number of the record that starts here or that `at` lies in.
+    pub seq: u64,
+}
+
+/// See the module's description.
+pub(crate) struct LogView {
+    /// Ascending and without gaps; never empty.
+    segments: VecDeque<Arc<Segment>>,
+    tail: Position,
+}
+
+impl LogView {
+    /// A view that starts with `segment`.
+    pub(crate) fn new(segment: Arc<Segment>) -> Self {
+        let start = Position { at: segment.base(), seq: segment.base_seq() };
+        let mut view = Self { segments: VecDeque::from([segment]), tail: start };
+        view.refresh();
+        view
+    }
+
+    /// Follows the log to what is visible now. True if the tail moved.
+    pub(crate) fn refresh(&mut self) -> bool {
+        let before = self.tail.at;
+        loop {
+            let last = self.last();
+            // `next` first: once it is there, the segment's visible length is final.
+            let next = last.next().cloned();
+            let visible = last.visible();
+            self.tail = Position {
+                at: last.base() + u64::from(visible.bytes),
+                seq: last.base_seq() + u64::from(visible.records),
+            };
+            match next {
+                Some(next) => self.segments.push_back(next),
+                None => return self.tail.at != before,
+            }
+        }
+    }
+
+    fn last(&self) -> &Arc<Segment> {
+        self.segments.back().expect("a view holds at least the tail segment")
+    }
+
+    /// The end of what is visible.
+    pub(crate) fn tail(&self) -> Position {
+        self.tail
+    }
+
+    /// Index of the last segment that starts at or before `at`.
+    fn index_of(&self, at: u64) -> usize {
+        if self.last().base() <= at {
+            return self.segments.len() - 1;
+        }
+        self.segments.partition_point(|segment| segment.base() <= at).saturating_sub(1)
+    }
+
+    fn end_of(&self, index: usize) -> Position {
+        match self.segments.get(index + 1) {
+            Some(next) => Position { at: next.base(), seq: next.base_seq() },
+            None => self.tail,
+        }
+    }
+
+    /// How far one send from `from` reaches: the tail, or the end of the last segment it may touch.
+    pub(crate) fn reach(&self, from: Position) -> Position {
+        let index = self.index_of(from.at);
+        if index + SEGMENTS_PER_SEND >= self.segments.len() {
+            return self.tail;
+        }
+        self.end_of(index + SEGMENTS_PER_SEND - 1)
+    }
+
+    /// Appends the bytes of `[from, to)`, one slice per segment.
+    pub(crate) fn slices<'a>(&'a self, from: u64, to: u64, out: &mut Vec<IoSlice<'a>>) {
+        let mut at = from;
+        let mut index = self.index_of(from);
+        while at < to {
+            let segment = &self.segments[index];
+            let end = self.end_of(index).at.min(to);
+            if at < end {
+                let base = segment.base();
+                out.push(IoSlice::new(segment.bytes((at - base) as u32, (end - base) as u32)));
+                at = end;
+            }
+            index += 1;
+        }
+    }
+
+    /// The segment that holds `[from, to)` whole, and the range in it.
+    pub(crate) fn segment_range(&self, from: u64, to: u64) -> (Arc<Segment>, u32, u32) {
+        let segment = &self.segments[self.index_of(from)];
+        (Arc::clone(segment), (from - segment.base()) as u32, (to - segment.base()) as u32)
+    }
+
+    /// Where `bytes` bytes after `from` lead.
+    pub(crate) fn advance(&self, from: Position, bytes: u64) -> Position {
+        let at = from.at + bytes;
+        if at == self.tail.at {
+            return self.tail;
+        }
+        let segment = &self.segments[self.index_of(at)];
+        let seq = segment.base_seq() + u64::from(segment.record_at((at - segment.base()) as u32));
+        Position { at, seq }
+    }
+
+    /// Bytes of the record `at` lies in that are still to come; 0 between records.
+    pub(crate) fn frame_rest(&self, at: Position) -> u64 {
+        if at.at == self.tail.at {
+            return 0;
+        }
+        let (start, end, _) = self.record(at.seq, at.at);
+        if at.at > start { end - at.at } else { 0 }
+    }
+
+    /// Start, end and origin of the record with sequence number `seq`, which lies at or before offset `hint`.
+    fn record(&self, seq: u64, hint: u64) -> (u64, u64, u32) {
+        let mut index = self.index_of(hint);
+        while self.segments[index].base_seq() > seq {
+            index -= 1;
+        }
+        let segment = &self.segments[index];
+        let number = (seq - segment.base_seq()) as u32;
+        let record = segment.record(number);
+        let start = if number == 0 { 0 } else { segment.record(number - 1).end };
+        (segment.base() + u64::from(start), segment.base() + u64::from(record.end), record.origin)
+    }
+
+    /// When the record `seq` at offset `at` was accepted, in µs of the server's clock (wrapping).
+    pub(crate) fn accepted_at(&self, at: Position) -> Option<u32> {
+        if at.at >= self.tail.at {
+            return None;
+        }
+        let segment = &self.segments[self.index_of(at.at)];
+        Some(segment.record((at.seq - segment.base_seq()) as u32).at_us)
+    }
+
+    /// How many records of `[from, to)` come from `origin`.
+    pub(crate) fn count_from(&self, from: Position, to: Position, origin: u32) -> u64 {
+        let mut own = 0;
+        self.walk(from, to, |_, _, record_origin| {
+            own += u64::from(record_origin == origin);
+            true
+        });
+        own
+    }
+
+    /// Calls `each(start, end, origin)` for the records of `[from, to)`, the first from where `from` stands in it,
+    /// until it returns false. Returns where it stopped.
+    pub(crate) fn walk(&self, from: Position, to: Position, mut each: impl FnMut(u64, u64, u32) -> bool) -> Position {
+        let mut position = from;
+        let mut index = self.index_of(from.at);
+        while position.at < to.at {
+            let segment = &self.segments[index];
+            let end = self.end_of(index);
+            while position.at < end.at.min(to.at) {
+                let record = segment.record((position.seq - segment.base_seq()) as u32);
+                let record_end = segment.base() + u64::from(record.end);
+                if !each(position.at, record_end, record.origin) {
+                    return position;
+                }
+                position = Position { at: record_end, seq: position.seq + 1 };
+            }
+            index += 1;
+        }
+        position
+    }
+
+    /// Appends the bytes of `[from, to)` without the records of `origin`.
+    pub(crate) fn slices_without<'a>(&'a self, from: Position, to: Position, origin: u32, out: &mut Vec<IoSlice<'a>>) {
+        let mut run = from.at..from.at;
+        self.walk(from, to, |start, end, record_origin| {
+            if record_origin == origin {
+                self.slices(run.start, run.end, out);
+                run = end..end;
+            } else {
+                debug_assert_eq!(run.end, start, "records lie one behind the other");
+                run.end = end;
+            }
+            true
+        });
+        if run.start < run.end {
+            self.slices(run.start, run.end.min(to.at), out);
+        }
+    }
+
+    /// How far one send from `from` towards `to` reaches when the records of `origin` are cut out and it takes at most
+    /// `runs_max` runs of others with `bytes_max` bytes; and how many are cut out. Only its first record may be split.
+    pub(crate) fn reach_without(
+        &self,
+        from: Position,
+        to: Position,
+        origin: u32,
+        (runs_max, bytes_max): (usize, u64),
+    ) -> (Position, u64) {
+        let (mut runs, mut in_run, mut own, mut bytes, mut part) = (0, false, 0, 0, 0);
+        let stop = self.walk(from, to, |start, end, record_origin| {
+            if record_origin == origin {
+                own += 1;
+                in_run = false;
+                return true;
+            }
+            if !in_run && runs == runs_max {
+                return false;
+            }
+            if bytes + (end - start) > bytes_max {
+                part = if bytes == 0 { bytes_max } else { 0 };
+                return false;
+            }
+            runs += usize::from(!std::mem::replace(&mut in_run, true));
+            bytes += end - start;
+            true
+        });
+        (Position { at: stop.at + part, seq: stop.seq }, own)
+    }
+
+    /// Where `bytes` bytes after `from` lead when the records of `origin` are cut out; and how many were passed.
+    pub(crate) fn advance_without(&self, from: Position, to: Position, bytes: u64, origin: u32) -> (Position, u64) {
+        let (mut left, mut own) = (bytes, 0);
+        let stop = self.walk(from, to, |start, end, record_origin| {
+            if record_origin == origin {
+                own += u64::from(left > 0);
+                return left > 0;
+            }
+            let fits = left >= end - start;
+            if fits {
+                left -= end - start;
+            }
+            fits
+        });
+        (Position { at: stop.at + left, seq: stop.seq }, own)
+    }
+
+    /// Forgets segments that end at or before `oldest` and hands them to `freed`.
+    pub(crate) fn trim(&mut self, oldest: u64, mut freed: impl FnMut(Arc<Segment>)) {
+        while self.segments.len() > 1 && self.segments[1].base() <= oldest {
+            freed(self.segments.pop_front().expect("two segments are there"));
+        }
+    }
+}
