@@ -25,6 +25,5 @@ fn run(sources: &Sources) -> ExitCode {
         Err(error) => return usage_error(&error),
     };
     logging::init(&loaded.config.log);
-    tracing::error!("this build has no server: CONFIG={}", loaded.origin);
-    ExitCode::FAILURE
+    engine::server::run(&loaded)
 }

@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod admin;
+pub(crate) mod conductor;
 pub mod health;
 pub mod http;
 pub mod log_limit;

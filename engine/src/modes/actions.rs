@@ -1,0 +1,45 @@
+//! What a mode can do about one connection.
+
+use std::any::Any;
+
+use proto::{CloseCode, Opcode, Payload};
+
+use crate::counters::Ended;
+use crate::shard::Shard;
+
+/// One connection, in the hands of its mode.
+pub(crate) struct Actions<'s> {
+    shard: &'s mut Shard,
+    slot: u32,
+}
+
+impl<'s> Actions<'s> {
+    pub(crate) fn new(shard: &'s mut Shard, slot: u32) -> Self {
+        Self { shard, slot }
+    }
+
+    /// Gives a message to everybody who hears the connection's topic.
+    pub(crate) fn publish(&mut self, opcode: Opcode, payload: Payload<'_>) {
+        self.shard.publish(self.slot, opcode, payload);
+    }
+
+    /// Sends a message to this connection alone.
+    pub(crate) fn reply(&mut self, opcode: Opcode, payload: Payload<'_>) {
+        self.shard.reply(self.slot, opcode, payload);
+    }
+
+    /// Sends a message to this connection alone, `delay_ms` from now; [`super::Mode::replied`] is called then.
+    pub(crate) fn reply_later(&mut self, delay_ms: u64, opcode: Opcode, payload: &[u8]) {
+        self.shard.reply_later(self.slot, delay_ms, opcode, payload);
+    }
+
+    /// Closes the connection with this code; counted under `reason`.
+    pub(crate) fn close(&mut self, code: CloseCode, text: &str, reason: Ended) {
+        self.shard.begin_close(self.slot, code, text, reason);
+    }
+
+    /// What the mode keeps for the connection.
+    pub(crate) fn state<T: Any>(&mut self) -> Option<&mut T> {
+        self.shard.connections.at_mut(self.slot).state.as_mut()?.downcast_mut()
+    }
+}

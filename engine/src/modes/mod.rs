@@ -1,0 +1,84 @@
+//! What an endpoint does with a message. A mode decides about the opening handshake, hears of opened connections,
+//! messages and ends, and acts through [`Actions`]; it knows no sockets and nothing in here awaits.
+//!
+//! A new mode is a file beside these and a line in [`build`]; `net/` does not change.
+
+mod actions;
+mod echo;
+mod relay;
+
+use std::any::Any;
+
+use proto::Message;
+use proto::handshake::Head;
+
+use crate::config::{EndpointConfig, Mode as Kind};
+use crate::counters::{Ended, Refused};
+
+pub(crate) use actions::Actions;
+
+/// A valid opening handshake, before it is agreed to.
+pub(crate) struct Request<'a> {
+    pub head: &'a Head<'a>,
+    /// The request's path with percent-escapes decoded.
+    pub path: &'a str,
+}
+
+/// A mode's yes to a handshake.
+#[derive(Default)]
+pub(crate) struct Admission {
+    /// The topic that the connection hears from its 101 on.
+    pub topic: Option<String>,
+    /// What the mode keeps for the connection.
+    pub state: Option<Box<dyn Any>>,
+}
+
+/// A no to a handshake: an HTTP status, why, and what to count.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub status: u16,
+    pub counted: Refused,
+    pub text: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(status: u16, counted: Refused, text: impl Into<String>) -> Self {
+        Self { status, counted, text: text.into() }
+    }
+
+    pub(crate) fn malformed(text: impl Into<String>) -> Self {
+        Self::new(400, Refused::Malformed, text)
+    }
+}
+
+/// What a mode is. All calls come from the connection's shard, in the order of the connection's frames.
+pub(crate) trait Mode {
+    /// Decides about a handshake.
+    fn admit(&self, request: &Request<'_>) -> Result<Admission, Refusal>;
+
+    /// The 101 is on its way and the subscription, if any, stands.
+    fn opened(&self, _actions: &mut Actions<'_>) {}
+
+    /// A whole valid message.
+    fn message(&self, actions: &mut Actions<'_>, message: Message<'_>);
+
+    /// A delayed reply was put into the outbox.
+    fn replied(&self, _actions: &mut Actions<'_>) {}
+
+    /// The connection has ended.
+    fn closed(&self, _state: Option<Box<dyn Any>>, _reason: Ended) {}
+}
+
+/// Modes that this build serves.
+pub(crate) fn is_built(kind: Kind) -> bool {
+    matches!(kind, Kind::Relay | Kind::Echo)
+}
+
+/// The mode of an endpoint.
+pub(crate) fn build(config: &EndpointConfig) -> Option<Box<dyn Mode>> {
+    match config.mode {
+        Kind::Relay => Some(Box::new(relay::Relay)),
+        Kind::Echo => Some(Box::new(echo::Echo)),
+        _ => None,
+    }
+}

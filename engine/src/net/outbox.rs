@@ -1,0 +1,269 @@
+//! What waits for one connection alone: pongs, closes, echoes, unicasts, HTTP answers, the rest of a frame.
+//!
+//! In: whole frames, copied, shared or cut from a log; out: slices for the next send. A connection that waits for
+//! nothing has none: the boxes are pooled per shard.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use proto::{CloseCode, Opcode, encode};
+
+use crate::relay::ledger::Owed;
+use crate::relay::segment::Segment;
+
+/// Slices that one send takes from an outbox at most.
+const SLICES_PER_SEND: usize = 6;
+/// A pooled buffer keeps at most this capacity, in bytes.
+const SPARE_BYTES_MAX: usize = 64 << 10;
+/// Boxes kept per shard.
+const SPARES_MAX: usize = 1024;
+
+enum Part {
+    /// Frames written one behind the other.
+    Written(Vec<u8>),
+    /// A frame that many outboxes share.
+    Shared(Bytes),
+    /// A range of a log's segment.
+    Log(Arc<Segment>, u32, u32),
+}
+
+impl Part {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Written(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+            Self::Log(segment, from, to) => segment.bytes(*from, *to),
+        }
+    }
+}
+
+/// See the module's description.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    parts: VecDeque<Part>,
+    /// Bytes of the first part that were sent.
+    sent: usize,
+    /// Bytes in all parts that were not sent.
+    len: usize,
+    /// Messages in here.
+    messages: u64,
+    /// Deliveries of a topic in here.
+    owed: Option<Owed>,
+}
+
+impl Outbox {
+    /// Bytes that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The buffer that the next frames are written to.
+    fn buffer(&mut self) -> &mut Vec<u8> {
+        if !matches!(self.parts.back(), Some(Part::Written(_))) {
+            self.parts.push_back(Part::Written(Vec::new()));
+        }
+        match self.parts.back_mut() {
+            Some(Part::Written(buffer)) => buffer,
+            _ => unreachable!("a written part was just put there"),
+        }
+    }
+
+    fn write(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
+        let buffer = self.buffer();
+        let before = buffer.len();
+        fill(buffer);
+        let added = buffer.len() - before;
+        self.len += added;
+    }
+
+    /// Appends a message as one frame, copied.
+    pub(crate) fn message(&mut self, opcode: Opcode, payload: &[u8]) {
+        self.write(|out| encode::server_frame(out, opcode, payload));
+        self.messages += 1;
+    }
+
+    /// Appends a whole frame without a copy.
+    pub(crate) fn shared_message(&mut self, frame: Bytes) {
+        self.len += frame.len();
+        self.parts.push_back(Part::Shared(frame));
+        self.messages += 1;
+    }
+
+    /// Appends a ping or pong.
+    pub(crate) fn control(&mut self, opcode: Opcode, payload: &[u8]) {
+        self.write(|out| encode::server_frame(out, opcode, payload));
+    }
+
+    /// Appends a Close frame; `None` has no code (RFC 6455 section 5.5.1).
+    pub(crate) fn close(&mut self, status: Option<(CloseCode, &str)>) {
+        self.write(|out| match status {
+            Some((code, reason)) => {
+                let (payload, len) = encode::close_payload(code, reason);
+                encode::server_frame(out, Opcode::Close, &payload[..len]);
+            }
+            None => encode::server_frame(out, Opcode::Close, &[]),
+        });
+    }
+
+    /// Appends bytes that are no frame: an HTTP answer, a TLS record.
+    pub(crate) fn raw(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
+        self.write(fill);
+    }
+
+    /// Puts the rest of a frame that was begun from a log before everything else.
+    pub(crate) fn log_range_first(&mut self, segment: Arc<Segment>, from: u32, to: u32) {
+        assert_eq!(self.sent, 0, "a connection is inside one frame at a time");
+        self.len += (to - from) as usize;
+        self.parts.push_front(Part::Log(segment, from, to));
+    }
+
+    /// Deliveries that are settled when everything in here is sent.
+    pub(crate) fn owe(&mut self, owed: Owed) {
+        match &mut self.owed {
+            Some(sum) => sum.deliveries += owed.deliveries,
+            None => self.owed = Some(owed),
+        }
+    }
+
+    /// Takes what is owed, to settle or forfeit it.
+    pub(crate) fn take_owed(&mut self) -> Option<Owed> {
+        self.owed.take()
+    }
+
+    /// Appends what the next send takes: the bytes in it, and whether that is everything.
+    pub(crate) fn slices<'a>(&'a self, out: &mut Vec<IoSlice<'a>>) -> (usize, bool) {
+        let mut taken = 0;
+        let mut skip = self.sent;
+        for part in self.parts.iter().take(SLICES_PER_SEND) {
+            let bytes = &part.bytes()[skip..];
+            skip = 0;
+            if !bytes.is_empty() {
+                out.push(IoSlice::new(bytes));
+                taken += bytes.len();
+            }
+        }
+        (taken, taken == self.len)
+    }
+
+    /// How many bytes [`Outbox::slices`] would take, and whether that is everything.
+    pub(crate) fn next_send(&self) -> (usize, bool) {
+        if self.parts.len() <= SLICES_PER_SEND {
+            return (self.len, true);
+        }
+        let taken = self.parts.iter().take(SLICES_PER_SEND).map(|part| part.bytes().len()).sum::<usize>() - self.sent;
+        (taken, false)
+    }
+
+    /// Forgets `bytes` bytes that were sent. Returns the messages that are done, once everything is sent.
+    pub(crate) fn consume(&mut self, mut bytes: usize) -> u64 {
+        self.len -= bytes;
+        while bytes > 0 {
+            let is_last = self.parts.len() == 1;
+            let first = self.parts.front_mut().expect("no more is consumed than was offered");
+            let left = first.bytes().len() - self.sent;
+            if bytes < left {
+                self.sent += bytes;
+                break;
+            }
+            bytes -= left;
+            self.sent = 0;
+            // The last written part stays, emptied: its capacity serves the next frame.
+            match first {
+                Part::Written(buffer) if is_last => {
+                    buffer.clear();
+                    buffer.shrink_to(SPARE_BYTES_MAX);
+                }
+                _ => {
+                    self.parts.pop_front();
+                }
+            }
+        }
+        if self.len == 0 { std::mem::take(&mut self.messages) } else { 0 }
+    }
+
+    fn clear(&mut self) {
+        self.parts.retain(|part| matches!(part, Part::Written(_)));
+        self.parts.truncate(1);
+        if let Some(Part::Written(buffer)) = self.parts.front_mut() {
+            buffer.clear();
+            buffer.shrink_to(SPARE_BYTES_MAX);
+        }
+        (self.sent, self.len, self.messages) = (0, 0, 0);
+    }
+}
+
+/// Empty outboxes of one shard.
+#[derive(Default)]
+#[expect(clippy::vec_box, reason = "connections hold boxes: what moves between them and the pool is the box")]
+pub(crate) struct OutboxPool(Vec<Box<Outbox>>);
+
+impl OutboxPool {
+    /// The outbox of a connection, which gets one if it has none.
+    pub(crate) fn of<'a>(&mut self, slot: &'a mut Option<Box<Outbox>>) -> &'a mut Outbox {
+        slot.get_or_insert_with(|| self.0.pop().unwrap_or_default())
+    }
+
+    /// Takes an outbox back.
+    pub(crate) fn put(&mut self, mut outbox: Box<Outbox>) {
+        if self.0.len() < SPARES_MAX {
+            outbox.clear();
+            self.0.push(outbox);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(outbox: &mut Outbox, bytes: usize) -> Vec<u8> {
+        let mut slices = Vec::new();
+        outbox.slices(&mut slices);
+        let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+        outbox.consume(bytes);
+        all[..bytes].to_vec()
+    }
+
+    #[test]
+    fn any_cutting_of_the_sends_gives_the_same_bytes() {
+        let mut whole = Vec::new();
+        for i in 0..40_usize {
+            encode::server_frame(&mut whole, Opcode::Text, &vec![b'a'; i * 7]);
+        }
+        for step in 1..50 {
+            let mut outbox = Outbox::default();
+            for i in 0..40_usize {
+                let payload = vec![b'a'; i * 7];
+                if i % 3 == 0 {
+                    let mut frame = Vec::new();
+                    encode::server_frame(&mut frame, Opcode::Text, &payload);
+                    outbox.shared_message(frame.into());
+                } else {
+                    outbox.message(Opcode::Text, &payload);
+                }
+            }
+            let mut out = Vec::new();
+            while !outbox.is_empty() {
+                let (offered, _) = outbox.next_send();
+                out.extend(sent(&mut outbox, offered.min(step)));
+            }
+            assert_eq!(out, whole);
+        }
+    }
+
+    #[test]
+    fn messages_count_once_everything_is_sent() {
+        let mut outbox = Outbox::default();
+        outbox.message(Opcode::Binary, b"one");
+        outbox.message(Opcode::Binary, b"two");
+        assert_eq!(outbox.consume(7), 0);
+        assert_eq!(outbox.consume(3), 2);
+        assert!(outbox.is_empty());
+    }
+}

@@ -1,0 +1,101 @@
+//! Which endpoint a request's path belongs to.
+//!
+//! In: the path as sent; out: the endpoint and the path decoded. Literal segments win over captures.
+
+use percent_encoding::percent_decode_str;
+
+use crate::config::pattern::{self, Segment};
+use crate::config::{EndpointConfig, SlowConsumer};
+use crate::counters::Refused;
+use crate::modes::{self, Mode, Refusal};
+use crate::relay::home::Bounds;
+
+/// One configured endpoint, ready to serve.
+pub(crate) struct Endpoint {
+    pub config: EndpointConfig,
+    pub limits: proto::Limits,
+    pub mode: Box<dyn Mode>,
+    pub bounds: Bounds,
+    pub skip_slow: bool,
+    segments: Vec<Segment>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(config: &EndpointConfig) -> Option<Self> {
+        Some(Self {
+            limits: proto::Limits {
+                message_bytes_max: config.message_bytes_max,
+                frame_bytes_max: config.frame_bytes_max,
+            },
+            mode: modes::build(config)?,
+            bounds: Bounds { window_bytes: config.publish_window_bytes, retained_bytes: config.topic_log_bytes_max },
+            skip_slow: config.slow_consumer == SlowConsumer::Skip,
+            segments: pattern::segments(&config.path).ok()?,
+            config: config.clone(),
+        })
+    }
+
+    fn captures(&self) -> usize {
+        self.segments.iter().filter(|segment| matches!(segment, Segment::Capture(_))).count()
+    }
+}
+
+/// All endpoints of a server.
+pub(crate) struct Router {
+    endpoints: Vec<Endpoint>,
+}
+
+impl Router {
+    /// A router over these endpoints; those whose mode is not built are left out.
+    pub(crate) fn new(configs: &[EndpointConfig]) -> Self {
+        Self { endpoints: configs.iter().filter_map(Endpoint::new).collect() }
+    }
+
+    pub(crate) fn endpoint(&self, index: u16) -> &Endpoint {
+        &self.endpoints[usize::from(index)]
+    }
+
+    /// The endpoint of a path and the path with percent-escapes decoded.
+    ///
+    /// # Errors
+    /// 404 without a match or with an empty or undecodable capture; 400 if a capture is too long.
+    pub(crate) fn find(&self, path: &str) -> Result<(u16, String), Refusal> {
+        let missing = || Refusal::new(404, Refused::Path, "no such path");
+        let rest = path.strip_prefix('/').ok_or_else(missing)?;
+        let parts: Option<Vec<_>> = rest.split('/').map(|part| percent_decode_str(part).decode_utf8().ok()).collect();
+        let parts = parts.ok_or_else(missing)?;
+        let found = self
+            .endpoints
+            .iter()
+            .enumerate()
+            .filter(|(_, endpoint)| {
+                endpoint.segments.len() == parts.len()
+                    && endpoint.segments.iter().zip(&parts).all(|(segment, part)| match segment {
+                        Segment::Literal(literal) => literal == part,
+                        Segment::Capture(_) => !part.is_empty(),
+                    })
+            })
+            .min_by_key(|(_, endpoint)| endpoint.captures())
+            .ok_or_else(missing)?;
+        let (index, endpoint) = found;
+        let bytes_max = endpoint.config.topic_name_bytes_max;
+        for (segment, part) in endpoint.segments.iter().zip(&parts) {
+            if let Segment::Capture(name) = segment
+                && part.len() > bytes_max
+            {
+                return Err(Refusal::malformed(format!("{name} is longer than {bytes_max} bytes")));
+            }
+        }
+        Ok((index as u16, topic_name(&parts)))
+    }
+}
+
+/// The decoded path. A `/` inside a capture is kept apart from one between segments by its escape.
+fn topic_name(parts: &[std::borrow::Cow<'_, str>]) -> String {
+    let mut name = String::new();
+    for part in parts {
+        name.push('/');
+        name.push_str(&part.replace('%', "%25").replace('/', "%2F"));
+    }
+    name
+}

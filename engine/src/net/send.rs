@@ -1,0 +1,515 @@
+//! Bytes out: one send per connection and flush, of [rest of a frame | outbox | log …].
+//!
+//! Queueing moves cursors ahead as if every send succeeded. The flush performs all sends and reports those that fell
+//! short; these are corrected before anything else looks at a cursor, a counter or an outbox, and only then is the
+//! rest confirmed. Nothing reads an optimistic cursor in between: the ledger knows queued and confirmed, nothing else.
+
+use std::io::IoSlice;
+use std::os::fd::RawFd;
+
+use crate::counters::{Ended, ShardCounters};
+use crate::net::connection::Phase;
+use crate::net::outbox::Outbox;
+use crate::net::port::{ConnectionId, Shortfall};
+use crate::net::tls::PLAIN_BYTES_PER_SEND;
+use crate::relay::ledger::Owed;
+use crate::relay::topic::Topic;
+use crate::relay::view::Position;
+use crate::shard::Shard;
+
+/// One queued send.
+pub(crate) struct Queued {
+    slot: u32,
+    /// Bytes from the outbox.
+    outbox: usize,
+    /// What follows from the topic's log.
+    log: Option<QueuedLog>,
+    /// Of a TLS connection: what is sent instead, the above encrypted.
+    cipher: Option<Vec<u8>>,
+    shortfall: Option<Shortfall>,
+}
+
+/// The part of a send that comes from a log.
+#[derive(Clone, Copy)]
+pub(crate) struct QueuedLog {
+    topic: u32,
+    from: Position,
+    to: Position,
+    /// Bytes of it that go before the outbox: the rest of a frame.
+    rest: u64,
+    /// Whose own messages are cut out, if any lie in the range.
+    cut: Option<u32>,
+    /// Messages that are complete with it, without those cut out.
+    deliveries: u64,
+    excluded: u64,
+    accepted_us: u32,
+}
+
+impl Shard {
+    /// The connection's outbox.
+    pub(crate) fn outbox(&mut self, slot: u32) -> &mut Outbox {
+        self.outboxes.of(&mut self.connections.at_mut(slot).outbox)
+    }
+
+    /// Has the connection sent what it is owed, in this turn.
+    pub(crate) fn want_send(&mut self, slot: u32) {
+        let id = self.connections.id(slot);
+        let connection = self.connections.at_mut(slot);
+        if !connection.flags.pending && !connection.flags.blocked {
+            connection.flags.pending = true;
+            self.pending.push(id);
+        }
+    }
+
+    /// Sends a message to one connection.
+    pub(crate) fn reply(&mut self, slot: u32, opcode: proto::Opcode, payload: proto::Payload<'_>) {
+        match payload {
+            proto::Payload::Slice(bytes) => self.outbox(slot).message(opcode, bytes),
+            proto::Payload::Owned(owned) => self.outbox(slot).shared_message(owned.into_server_frame(opcode)),
+        }
+        self.want_send(slot);
+    }
+
+    pub(crate) fn on_writable(&mut self, id: ConnectionId) {
+        if !self.connections.is_current(id) {
+            return;
+        }
+        let (now_ms, now_us) = (self.now_ms(), self.now_us);
+        let connection = self.connections.at_mut(id.slot);
+        connection.flags.blocked = false;
+        connection.progress_ms = now_ms;
+        if let Some(subscription) = connection.subscription
+            && connection.phase == Phase::Open
+        {
+            self.topics.topic_mut(subscription.topic).unblock(subscription.index, now_us);
+        }
+        self.want_send(id.slot);
+    }
+
+    /// Queues the sends of connections that asked for it.
+    pub(crate) fn queue_pending(&mut self) {
+        let mut pending = std::mem::take(&mut self.pending);
+        for id in pending.drain(..) {
+            if self.connections.is_current(id) {
+                self.connections.at_mut(id.slot).flags.pending = false;
+                if !self.queue_send(id.slot) {
+                    self.finish_draining(id.slot);
+                }
+            }
+        }
+        // Nothing was added meanwhile: keep the allocation.
+        debug_assert!(self.pending.is_empty(), "queueing a send does not ask for another");
+        self.pending = pending;
+    }
+
+    /// Queues one send with everything the connection is owed. False if there is nothing or it must wait.
+    pub(crate) fn queue_send(&mut self, slot: u32) -> bool {
+        let connection = self.connections.at_mut(slot);
+        if connection.flags.blocked || connection.flush == self.flush || connection.phase == Phase::Joining {
+            return false;
+        }
+        if connection.tls.is_some() {
+            return self.queue_cipher(slot);
+        }
+        let (outbox, whole) = connection.outbox.as_ref().map_or((0, true), |outbox| outbox.next_send());
+        let log = match connection.subscription {
+            // What follows an outbox that is cut short would stand between its frames: it may, but not within one.
+            Some(subscription) if whole && connection.phase == Phase::Open => {
+                let topic = self.topics.topic_mut(subscription.topic);
+                topic.take(subscription.topic, subscription.index, u64::MAX)
+            }
+            _ => None,
+        };
+        if outbox == 0 && log.is_none() {
+            return false;
+        }
+        connection.flush = self.flush;
+        self.batch.push(Queued { slot, outbox, log, cipher: None, shortfall: None });
+        true
+    }
+
+    /// The same for a TLS connection: encrypts what one send takes, unless cipher text still waits.
+    fn queue_cipher(&mut self, slot: u32) -> bool {
+        let connection = self.connections.at_mut(slot);
+        let tls = connection.tls.as_mut().expect("only TLS connections come here");
+        let mut cipher = self.ciphers.pop().unwrap_or_default();
+        tls.take_waiting(&mut cipher);
+        let mut outbox_bytes = 0;
+        let mut log = None;
+        if cipher.is_empty() {
+            let subscription = connection.subscription.filter(|_| connection.phase == Phase::Open);
+            let mut slices = reused(std::mem::take(&mut self.slices));
+            let mut room = PLAIN_BYTES_PER_SEND as u64;
+            let rest = subscription.map_or(0, |at| self.topics.topic(at.topic).frame_rest(at.index));
+            let mut whole = true;
+            if rest > 0 {
+                // Nothing may come between the pieces of a frame.
+                room = room.min(rest);
+            } else {
+                if let Some(outbox) = &connection.outbox {
+                    outbox.slices(&mut slices);
+                    outbox_bytes = tls.encrypt(&slices, &mut cipher);
+                    whole = outbox_bytes == outbox.len();
+                }
+                room -= outbox_bytes as u64;
+            }
+            if let Some(at) = subscription
+                && whole
+                && room > 0
+            {
+                log = self.topics.topic_mut(at.topic).take(at.topic, at.index, room);
+                if let Some(log) = &log {
+                    slices.clear();
+                    log.all_slices(self.topics.topic(log.topic), &mut slices);
+                    tls.encrypt(&slices, &mut cipher);
+                }
+            }
+            self.slices = reused(slices);
+        }
+        if cipher.is_empty() {
+            self.ciphers.push(cipher);
+            return false;
+        }
+        connection.flush = self.flush;
+        if outbox_bytes > 0
+            && let Some(outbox) = &mut connection.outbox
+        {
+            // Encrypted is as good as sent: what is left of it waits as cipher text.
+            let messages = outbox.consume(outbox_bytes);
+            let owed = outbox.is_empty().then(|| outbox.take_owed()).flatten();
+            let tls = connection.tls.as_mut().expect("only TLS connections come here");
+            tls.messages += messages;
+            if let Some(owed) = owed {
+                tls.owe(owed);
+            }
+        }
+        self.batch.push(Queued { slot, outbox: 0, log, cipher: Some(cipher), shortfall: None });
+        true
+    }
+
+    /// Performs what is queued, corrects what fell short, confirms the rest.
+    pub(crate) fn flush_batch(&mut self) {
+        if self.batch.is_empty() {
+            self.finish_passes();
+            return;
+        }
+        self.perform();
+        let mut batch = std::mem::take(&mut self.batch);
+        for (index, shortfall) in self.shortfalls.drain(..) {
+            batch[index].shortfall = Some(shortfall);
+        }
+        for queued in batch.iter().filter(|queued| queued.shortfall.is_some()) {
+            self.correct(queued);
+        }
+        self.flush = self.flush.wrapping_add(1);
+        let mut figures = Figures::new(self.clock.now_us());
+        for queued in &mut batch {
+            match queued.shortfall {
+                None => self.confirm(queued, &mut figures),
+                Some(Shortfall::Sent(sent)) => self.block(queued, sent),
+                Some(Shortfall::Failed(_)) => {}
+            }
+        }
+        figures.book(self.counters());
+        for queued in batch.drain(..) {
+            if let Some(Shortfall::Failed(_)) = queued.shortfall {
+                self.end(queued.slot, Ended::Reset, true);
+            }
+        }
+        self.batch = batch;
+        self.finish_passes();
+    }
+
+    /// All sends of the batch, by one flush of the port.
+    fn perform(&mut self) {
+        let mut slices: Vec<IoSlice<'_>> = reused(std::mem::take(&mut self.slices));
+        self.ranges.clear();
+        for queued in &self.batch {
+            let start = slices.len();
+            if let Some(cipher) = &queued.cipher {
+                slices.push(IoSlice::new(cipher));
+            } else {
+                let connection = self.connections.at(queued.slot);
+                let log = queued.log.as_ref().map(|log| (log, self.topics.topic(log.topic)));
+                if let Some((log, topic)) = log {
+                    log.rest_slices(topic, &mut slices);
+                }
+                if queued.outbox > 0
+                    && let Some(outbox) = &connection.outbox
+                {
+                    outbox.slices(&mut slices);
+                }
+                if let Some((log, topic)) = log {
+                    log.slices(topic, &mut slices);
+                }
+            }
+            self.ranges.push((self.port.socket(queued.slot), start..slices.len()));
+        }
+        let mut sends: Vec<(RawFd, &[IoSlice<'_>])> = std::mem::take(&mut self.sends);
+        sends.extend(self.ranges.iter().map(|(socket, range)| (*socket, &slices[range.clone()])));
+        self.port.flush(&sends, &mut self.shortfalls);
+        sends.clear();
+        self.sends = reused_sends(sends);
+        self.slices = reused(slices);
+    }
+
+    /// Moves cursor and outbox to where a send that fell short left them.
+    fn correct(&mut self, queued: &Queued) {
+        if queued.cipher.is_some() {
+            return;
+        }
+        let sent = match queued.shortfall {
+            Some(Shortfall::Sent(sent)) => sent as u64,
+            _ => 0,
+        };
+        let rest = queued.log.as_ref().map_or(0, |log| log.rest);
+        let of_outbox = sent.saturating_sub(rest).min(queued.outbox as u64);
+        if let Some(log) = &queued.log {
+            let connection = self.connections.at(queued.slot);
+            let index = connection.subscription.expect("a queued log slice has a subscriber").index;
+            let topic = self.topics.topic_mut(log.topic);
+            let delivered = topic.roll_back(index, log, sent - of_outbox);
+            self.counters().messages_sent.add(delivered);
+        }
+        if of_outbox > 0 {
+            self.consume_outbox(queued.slot, of_outbox as usize);
+        }
+    }
+
+    fn consume_outbox(&mut self, slot: u32, bytes: usize) {
+        let connection = self.connections.at_mut(slot);
+        let Some(outbox) = &mut connection.outbox else { return };
+        let messages = outbox.consume(bytes);
+        if outbox.is_empty() {
+            let settled = outbox.take_owed().map_or(0, Owed::settle);
+            if let Some(outbox) = connection.outbox.take() {
+                self.outboxes.put(outbox);
+            }
+            self.counters().messages_sent.add(messages + settled);
+            // What a full outbox had stopped goes on.
+            self.resume_parsing(slot);
+        }
+        let now = self.now_ms();
+        self.connections.at_mut(slot).active_ms = now;
+    }
+
+    /// The kernel took everything.
+    fn confirm(&mut self, queued: &mut Queued, figures: &mut Figures) {
+        let slot = queued.slot;
+        if queued.outbox > 0 {
+            figures.bytes += queued.outbox as u64;
+            self.consume_outbox(slot, queued.outbox);
+        }
+        let encrypted = queued.cipher.is_some();
+        if let Some(mut cipher) = queued.cipher.take() {
+            figures.bytes += cipher.len() as u64;
+            self.settle_cipher(slot);
+            cipher.clear();
+            self.ciphers.push(cipher);
+        }
+        if let Some(log) = &queued.log {
+            let books = &self.topics.topic(log.topic).books;
+            books.deliver(log.deliveries);
+            books.exclude(log.excluded);
+            if !encrypted {
+                figures.bytes += log.to.at - log.from.at;
+            }
+            figures.delivered(log, self.counters.shard(self.index));
+        }
+        let connection = self.connections.at(slot);
+        let behind = connection.phase == Phase::Open
+            && connection.subscription.is_some_and(|at| self.topics.topic(at.topic).is_behind(at.index));
+        let more =
+            behind || connection.outbox_bytes() > 0 || connection.tls.as_ref().is_some_and(|tls| tls.wants_send());
+        if more {
+            self.want_send(slot);
+        } else if connection.phase == Phase::Draining {
+            self.finish_draining(slot);
+        }
+    }
+
+    /// Cipher text is on its way: what it carried is delivered.
+    fn settle_cipher(&mut self, slot: u32) {
+        let connection = self.connections.at_mut(slot);
+        let Some(tls) = &mut connection.tls else { return };
+        let messages = std::mem::take(&mut tls.messages);
+        let settled = tls.owed.take().map_or(0, Owed::settle);
+        self.counters().messages_sent.add(messages + settled);
+        if self.connections.at(slot).outbox.as_ref().is_some_and(|outbox| outbox.is_empty()) {
+            if let Some(outbox) = self.connections.at_mut(slot).outbox.take() {
+                self.outboxes.put(outbox);
+            }
+            self.resume_parsing(slot);
+        }
+    }
+
+    /// The socket takes no more now: waits for it to become writable.
+    fn block(&mut self, queued: &mut Queued, sent: usize) {
+        let slot = queued.slot;
+        let (now_ms, now_us) = (self.now_ms(), self.now_us);
+        self.counters().bytes_sent.add(sent as u64);
+        if let Some(cipher) = queued.cipher.take() {
+            let connection = self.connections.at_mut(slot);
+            if let Some(tls) = &mut connection.tls {
+                tls.keep(cipher, sent);
+                if let Some(log) = &queued.log {
+                    let topic = self.topics.topic(log.topic);
+                    topic.books.exclude(log.excluded);
+                    tls.owe(Owed { books: std::rc::Rc::clone(&topic.books), deliveries: log.deliveries });
+                }
+            }
+        }
+        let connection = self.connections.at_mut(slot);
+        connection.flags.blocked = true;
+        connection.progress_ms = now_ms;
+        if let Some(subscription) = connection.subscription
+            && connection.phase == Phase::Open
+        {
+            let topic = self.topics.topic_mut(subscription.topic);
+            let lag = topic.block(subscription.index, now_us);
+            self.counters().lag_bytes.observe(lag as f64, 1);
+        }
+        self.port.arm_writable(slot);
+        self.arm_timer(slot);
+    }
+
+    /// Once the last byte is out: FIN; once the peer has ended too: the end.
+    pub(crate) fn finish_draining(&mut self, slot: u32) {
+        let connection = self.connections.at_mut(slot);
+        if connection.phase != Phase::Draining || connection.flags.blocked || connection.outbox_bytes() > 0 {
+            return;
+        }
+        if let Some(tls) = &mut connection.tls
+            && !connection.flags.sent_end
+        {
+            if !std::mem::replace(&mut connection.flags.said_goodbye, true) {
+                tls.send_close_notify();
+            }
+            if tls.wants_send() {
+                return self.want_send(slot);
+            }
+        }
+        if !std::mem::replace(&mut connection.flags.sent_end, true) {
+            self.port.shutdown_send(slot);
+        }
+        if self.connections.at(slot).flags.received_end {
+            self.end(slot, Ended::Client, false);
+        }
+    }
+}
+
+impl QueuedLog {
+    pub(crate) fn new(topic: u32, from: Position, to: Position, rest: u64, accepted_us: u32) -> Self {
+        Self { topic, from, to, rest, cut: None, deliveries: to.seq - from.seq, excluded: 0, accepted_us }
+    }
+
+    /// The same with the messages of `origin` cut out, `excluded` in number.
+    pub(crate) fn cutting(mut self, origin: u32, excluded: u64) -> Self {
+        self.cut = Some(origin);
+        self.deliveries -= excluded;
+        self.excluded = excluded;
+        self
+    }
+
+    pub(crate) fn from(&self) -> Position {
+        self.from
+    }
+
+    pub(crate) fn to(&self) -> Position {
+        self.to
+    }
+
+    pub(crate) fn excluded(&self) -> u64 {
+        self.excluded
+    }
+
+    pub(crate) fn cut(&self) -> Option<u32> {
+        self.cut
+    }
+
+    fn all_slices<'a>(&self, topic: &'a Topic, out: &mut Vec<IoSlice<'a>>) {
+        self.rest_slices(topic, out);
+        self.slices(topic, out);
+    }
+
+    fn rest_slices<'a>(&self, topic: &'a Topic, out: &mut Vec<IoSlice<'a>>) {
+        if self.rest > 0 {
+            topic.view().slices(self.from.at, self.from.at + self.rest, out);
+        }
+    }
+
+    fn slices<'a>(&self, topic: &'a Topic, out: &mut Vec<IoSlice<'a>>) {
+        let from = self.from.at + self.rest;
+        match self.cut {
+            None => topic.view().slices(from, self.to.at, out),
+            Some(origin) => {
+                let start = if self.rest > 0 { topic.view().advance(self.from, self.rest) } else { self.from };
+                topic.view().slices_without(start, self.to, origin, out);
+            }
+        }
+    }
+}
+
+/// Sums of one flush. Equal observations that follow each other are made as one.
+struct Figures {
+    now_us: u32,
+    bytes: u64,
+    delivered: u64,
+    /// Accepted at, deliveries.
+    accepted: (u32, u64),
+    /// Frames in a send, sends.
+    frames: (u64, u64),
+}
+
+impl Figures {
+    fn new(now_us: u64) -> Self {
+        Self { now_us: now_us as u32, bytes: 0, delivered: 0, accepted: (0, 0), frames: (0, 0) }
+    }
+
+    fn delivered(&mut self, log: &QueuedLog, counters: &ShardCounters) {
+        self.delivered += log.deliveries;
+        if self.accepted.0 != log.accepted_us {
+            self.observe_latency(counters);
+            self.accepted.0 = log.accepted_us;
+        }
+        self.accepted.1 += log.deliveries;
+        if self.frames.0 != log.deliveries {
+            self.observe_frames(counters);
+            self.frames.0 = log.deliveries;
+        }
+        self.frames.1 += 1;
+    }
+
+    fn observe_latency(&mut self, counters: &ShardCounters) {
+        let deliveries = std::mem::take(&mut self.accepted.1);
+        if deliveries > 0 {
+            let micros = self.now_us.wrapping_sub(self.accepted.0);
+            counters.delivery_seconds.observe(f64::from(micros) * 1e-6, deliveries);
+        }
+    }
+
+    fn observe_frames(&mut self, counters: &ShardCounters) {
+        let sends = std::mem::take(&mut self.frames.1);
+        if sends > 0 {
+            counters.frames_per_send.observe(self.frames.0 as f64, sends);
+        }
+    }
+
+    fn book(mut self, counters: &ShardCounters) {
+        counters.bytes_sent.add(self.bytes);
+        counters.messages_sent.add(self.delivered);
+        self.observe_latency(counters);
+        self.observe_frames(counters);
+    }
+}
+
+/// An emptied vector for slices of another lifetime, in the same allocation.
+fn reused<'a>(mut slices: Vec<IoSlice<'_>>) -> Vec<IoSlice<'a>> {
+    slices.clear();
+    slices.into_iter().map(|_| unreachable!("it was cleared")).collect()
+}
+
+fn reused_sends(mut sends: Vec<(RawFd, &[IoSlice<'_>])>) -> Vec<(RawFd, &'static [IoSlice<'static>])> {
+    sends.clear();
+    sends.into_iter().map(|_| unreachable!("it was cleared")).collect()
+}

@@ -1,0 +1,230 @@
+//! Deadlines of connections and delayed replies.
+//!
+//! One entry per connection in a heap, checked again when it is due: what a deadline depends on changes far more often
+//! than it passes. The port wakes the shard for the earliest; monoio's timers are not involved.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use proto::{CloseCode, Opcode};
+
+use crate::counters::{Ended, Refused};
+use crate::modes::Actions;
+use crate::net::connection::{Connection, Phase};
+use crate::net::port::ConnectionId;
+use crate::shard::Shard;
+
+/// Deadlines are rounded up to multiples of this, so that those of many idle connections share a wake, in µs.
+const GRAIN_US: u64 = 16_384;
+
+/// A reply that waits for its time.
+struct Delayed {
+    due_us: u64,
+    /// Keeps the order of replies that are due together.
+    sequence: u64,
+    id: ConnectionId,
+    opcode: Opcode,
+    payload: Vec<u8>,
+}
+
+impl PartialEq for Delayed {
+    fn eq(&self, other: &Self) -> bool {
+        (self.due_us, self.sequence) == (other.due_us, other.sequence)
+    }
+}
+
+impl Eq for Delayed {}
+
+impl PartialOrd for Delayed {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Delayed {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.due_us, self.sequence).cmp(&(other.due_us, other.sequence))
+    }
+}
+
+/// All of a shard's deadlines.
+#[derive(Default)]
+pub(crate) struct Timers {
+    heap: BinaryHeap<Reverse<(u64, ConnectionId)>>,
+    delayed: BinaryHeap<Reverse<Delayed>>,
+    sequence: u64,
+}
+
+impl Timers {
+    /// The earliest deadline, in µs.
+    pub(crate) fn next_us(&self) -> Option<u64> {
+        let timer = self.heap.peek().map(|Reverse((due, _))| *due);
+        let delayed = self.delayed.peek().map(|Reverse(delayed)| delayed.due_us);
+        [timer, delayed].into_iter().flatten().min()
+    }
+
+    fn pop_timer(&mut self, now_us: u64) -> Option<(u64, ConnectionId)> {
+        let Reverse((due, _)) = self.heap.peek()?;
+        (*due <= now_us).then(|| self.heap.pop().expect("it was just seen").0)
+    }
+
+    fn pop_delayed(&mut self, now_us: u64) -> Option<Delayed> {
+        let Reverse(delayed) = self.delayed.peek()?;
+        (delayed.due_us <= now_us).then(|| self.delayed.pop().expect("it was just seen").0)
+    }
+}
+
+/// The timer entry's due time as a connection remembers it.
+fn stamp(due_us: u64) -> u32 {
+    ((due_us / GRAIN_US) as u32).max(1)
+}
+
+impl Shard {
+    /// Now, in ms of the server's clock; wraps after 49 days, so only differences mean something.
+    pub(crate) fn now_ms(&self) -> u32 {
+        (self.now_us / 1000) as u32
+    }
+
+    /// ms until something about the connection is due; `None` if nothing is.
+    fn due_in_ms(&self, connection: &Connection) -> Option<u32> {
+        let now = self.now_ms();
+        let left = |since: u32, limit: u64| (limit > 0).then(|| (limit as u32).saturating_sub(now.wrapping_sub(since)));
+        match connection.phase {
+            Phase::Gone => None,
+            Phase::Handshake | Phase::Joining => left(connection.since_ms, self.config.server.handshake_timeout_ms),
+            Phase::Open => {
+                let config = &self.router.endpoint(connection.endpoint).config;
+                let write = if connection.flags.blocked { config.write_timeout_ms } else { 0 };
+                [
+                    left(connection.pinged_ms, config.ping_interval_ms),
+                    left(connection.heard_ms, config.pong_wait_ms),
+                    left(connection.active_ms, config.idle_timeout_ms),
+                    left(connection.progress_ms, write),
+                ]
+                .into_iter()
+                .flatten()
+                .min()
+            }
+            Phase::Closing | Phase::Draining => left(connection.since_ms, self.close_timeout_ms(connection)),
+        }
+    }
+
+    fn close_timeout_ms(&self, connection: &Connection) -> u64 {
+        match connection.endpoint {
+            u16::MAX => 5000,
+            endpoint => self.router.endpoint(endpoint).config.close_timeout_ms,
+        }
+    }
+
+    /// Makes sure that the connection is looked at when something about it is due.
+    pub(crate) fn arm_timer(&mut self, slot: u32) {
+        let connection = self.connections.at(slot);
+        let Some(left_ms) = self.due_in_ms(connection) else { return };
+        let due_us = (self.now_us + u64::from(left_ms) * 1000).next_multiple_of(GRAIN_US);
+        let armed = connection.timer;
+        if armed != 0 && stamp(due_us).wrapping_sub(armed).cast_signed() >= 0 {
+            return;
+        }
+        let id = self.connections.id(slot);
+        self.connections.at_mut(slot).timer = stamp(due_us);
+        self.timers.heap.push(Reverse((due_us, id)));
+    }
+
+    /// Handles everything that is due.
+    pub(crate) fn run_timers(&mut self) {
+        while let Some((due_us, id)) = self.timers.pop_timer(self.now_us) {
+            // An entry that a later, earlier one replaced no longer counts.
+            if self.connections.is_current(id) && self.connections.at(id.slot).timer == stamp(due_us) {
+                self.connections.at_mut(id.slot).timer = 0;
+                self.on_due(id.slot);
+                if self.connections.is_current(id) {
+                    self.arm_timer(id.slot);
+                }
+            }
+        }
+        while let Some(delayed) = self.timers.pop_delayed(self.now_us) {
+            self.on_delayed(delayed);
+        }
+        self.run_topic_timers();
+        self.retry_accept();
+    }
+
+    fn on_due(&mut self, slot: u32) {
+        let now = self.now_ms();
+        let connection = self.connections.at(slot);
+        let due = |since: u32, limit: u64| limit > 0 && u64::from(now.wrapping_sub(since)) >= limit;
+        match connection.phase {
+            Phase::Gone => {}
+            Phase::Handshake | Phase::Joining => {
+                if due(connection.since_ms, self.config.server.handshake_timeout_ms) {
+                    self.refuse(slot, 408, Refused::Timeout, "the handshake took too long");
+                }
+            }
+            Phase::Open => self.on_due_open(slot),
+            Phase::Closing | Phase::Draining => {
+                if due(connection.since_ms, self.close_timeout_ms(connection)) {
+                    self.end(slot, Ended::Reset, true);
+                }
+            }
+        }
+    }
+
+    fn on_due_open(&mut self, slot: u32) {
+        let now = self.now_ms();
+        let router = std::rc::Rc::clone(&self.router);
+        let connection = self.connections.at_mut(slot);
+        let config = &router.endpoint(connection.endpoint).config;
+        let due = |since: u32, limit: u64| limit > 0 && u64::from(now.wrapping_sub(since)) >= limit;
+        if connection.flags.blocked && due(connection.progress_ms, config.write_timeout_ms) {
+            return self.end(slot, Ended::Write, true);
+        }
+        if connection.unparsed.is_some() || connection.flags.paused {
+            // We do not listen at present: its silence is ours.
+            connection.heard_ms = now;
+        }
+        if due(connection.heard_ms, config.pong_wait_ms) {
+            return self.begin_close(slot, CloseCode::POLICY, "no sign of life", Ended::Pong);
+        }
+        if due(connection.active_ms, config.idle_timeout_ms) {
+            return self.begin_close(slot, CloseCode::NORMAL, "idle", Ended::Idle);
+        }
+        if due(connection.pinged_ms, config.ping_interval_ms) {
+            connection.pinged_ms = now;
+            if !connection.flags.blocked {
+                self.outbox(slot).control(Opcode::Ping, &[]);
+                self.want_send(slot);
+            }
+        }
+    }
+
+    /// Sends a message to one connection after a delay.
+    pub(crate) fn reply_later(&mut self, slot: u32, delay_ms: u64, opcode: Opcode, payload: &[u8]) {
+        let id = self.connections.id(slot);
+        self.connections.at_mut(slot).delayed_bytes += payload.len() as u32;
+        self.timers.sequence += 1;
+        self.timers.delayed.push(Reverse(Delayed {
+            due_us: self.now_us + delay_ms * 1000,
+            sequence: self.timers.sequence,
+            id,
+            opcode,
+            payload: payload.to_vec(),
+        }));
+    }
+
+    fn on_delayed(&mut self, delayed: Delayed) {
+        if !self.connections.is_current(delayed.id) {
+            return;
+        }
+        let slot = delayed.id.slot;
+        let connection = self.connections.at_mut(slot);
+        connection.delayed_bytes -= delayed.payload.len() as u32;
+        if connection.phase != Phase::Open {
+            return;
+        }
+        let endpoint = connection.endpoint;
+        self.reply(slot, delayed.opcode, proto::Payload::Slice(&delayed.payload));
+        let router = std::rc::Rc::clone(&self.router);
+        router.endpoint(endpoint).mode.replied(&mut Actions::new(self, slot));
+        self.resume_parsing(slot);
+    }
+}
