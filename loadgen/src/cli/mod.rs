@@ -70,6 +70,15 @@ pub(crate) struct TargetArgs {
     /// Write the report there, as JSON; "-" for stdout instead of the table.
     #[arg(long, value_name = "F")]
     pub(crate) json: Option<PathBuf>,
+    /// Write the report there, as a page for a browser that needs nothing else.
+    #[arg(long, value_name = "F")]
+    pub(crate) html: Option<PathBuf>,
+    /// Write the response latencies there, second by second, as HdrHistogram's interval log.
+    #[arg(long, value_name = "F")]
+    pub(crate) hlog: Option<PathBuf>,
+    /// Write the response latencies there by percentile, as HdrHistogram's plotters read them.
+    #[arg(long, value_name = "F")]
+    pub(crate) hgrm: Option<PathBuf>,
     /// No line per second.
     #[arg(long)]
     pub(crate) quiet: bool,

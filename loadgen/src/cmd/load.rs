@@ -7,7 +7,7 @@ use crate::cli::{EchoArgs, RunArgs, TargetArgs, TrafficArgs};
 use crate::drive::conductor::{self, Findings, Options};
 use crate::report::slo::Slo;
 use crate::report::verdict::Verdict;
-use crate::report::{Env, LoadFacts, Report, table};
+use crate::report::{Env, LoadFacts, Report, hdr, html, table};
 use crate::sys::{limits, signal};
 use crate::wire::tls::Tls;
 use crate::wire::url::WsUrl;
@@ -89,6 +89,15 @@ pub(super) fn find(
     Ok((found, facts))
 }
 
+/// Writes every file that was asked for, also when one before it could not be written.
+fn write_files(args: &TargetArgs, report: &Report, found: &Findings) -> Result<(), (Exit, String)> {
+    let json = args.json.as_deref().map_or(Ok(()), |path| write_json(path, report));
+    let html = args.html.as_deref().map_or(Ok(()), |path| write(path, &html::render(report)));
+    let hlog = args.hlog.as_deref().map_or(Ok(()), |path| write(path, &hdr::interval_log(found)));
+    let hgrm = args.hgrm.as_deref().map_or(Ok(()), |path| write(path, &hdr::percentiles(&found.response)));
+    json.and(html).and(hlog).and(hgrm)
+}
+
 /// Writes a JSON document to `path` (`-`: stdout).
 pub(super) fn write_json(path: &Path, document: &impl serde::Serialize) -> Result<(), (Exit, String)> {
     let mut text = serde_json::to_string_pretty(document).expect("a report has string keys only");
@@ -97,6 +106,10 @@ pub(super) fn write_json(path: &Path, document: &impl serde::Serialize) -> Resul
         print!("{text}");
         return Ok(());
     }
+    write(path, &text)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), (Exit, String)> {
     std::fs::write(path, text).map_err(|e| (Exit::Failed, format!("cannot write {}: {e}", path.display())))
 }
 
@@ -107,9 +120,7 @@ fn drive(load: Load, args: &TargetArgs, slo: Option<&Slo>) -> Result<Exit, (Exit
     if args.json.as_deref() != Some(Path::new("-")) {
         print!("{}", table::render(&report));
     }
-    if let Some(path) = &args.json {
-        write_json(path, &report)?;
-    }
+    write_files(args, &report, &found)?;
     if let Some(failure) = &report.failure {
         return Err((Exit::Failed, failure.clone()));
     }

@@ -57,6 +57,19 @@ pub(crate) struct Findings {
     /// Why the run could not be done as asked.
     pub(crate) failure: Option<String>,
     pub(crate) seconds: Vec<Second>,
+    /// Response latencies of measured messages by the second of their arrival, counted from 1 after the schedule's
+    /// start: the highest in ns, and the histogram in its encoded form.
+    pub(crate) intervals: Vec<Interval>,
+}
+
+/// Response latencies of one second.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Interval {
+    pub(crate) second: u64,
+    pub(crate) p50_us: Option<f64>,
+    pub(crate) p99_us: Option<f64>,
+    pub(crate) max_us: Option<f64>,
+    pub(crate) encoded: String,
 }
 
 /// What became of the connections.
@@ -71,6 +84,8 @@ pub(crate) struct Connections {
     pub(crate) reasons: BTreeMap<String, u64>,
     /// From the first connect to the last upgrade.
     pub(crate) seconds: f64,
+    /// (seconds since the first connect, open by then), at most a few hundred points.
+    pub(crate) ramp: Vec<(f64, u64)>,
 }
 
 /// Differences over the measured window, read at its actual edges.
@@ -126,11 +141,13 @@ pub(crate) fn run(load: Load, options: &Options) -> std::io::Result<Findings> {
         inbox,
         options,
         connections: Connections { asked: shared.load.connections.len() as u64, ..Connections::default() },
-        response: Recorder::new(),
+        response_of_second: BTreeMap::new(),
         seconds: Vec::new(),
         failure: None,
         shared,
         memory_before,
+        response: Recorder::new(),
+        intervals: Vec::new(),
     };
     let window = match (conductor.connect(), options.idle_hold_ns) {
         (false, _) => Window::default(),
@@ -148,10 +165,14 @@ struct Conductor<'a> {
     inbox: Receiver<Note>,
     options: &'a Options,
     connections: Connections,
-    response: Recorder,
+    /// Response latencies by second, as far as the threads have handed them over.
+    response_of_second: BTreeMap<u64, Recorder>,
     seconds: Vec<Second>,
     failure: Option<String>,
     memory_before: Option<Memory>,
+    /// Response latencies of all seconds that are complete.
+    response: Recorder,
+    intervals: Vec<Interval>,
 }
 
 /// Absolute readings; two of them make a [`Window`].
@@ -174,6 +195,7 @@ impl Conductor<'_> {
             self.look(LOOK);
             self.connections.opened = self.shared.sum(|p| &p.opened);
             self.connections.seconds = (now_ns() - began_ns) as f64 / 1e9;
+            self.connections.extend_ramp();
             if self.connections.failed > 0 {
                 let (reason, _) = self.connections.reasons.first_key_value().expect("a failure has a reason");
                 self.failure = Some(format!("could not connect: {reason}"));
@@ -284,7 +306,7 @@ impl Conductor<'_> {
         let mut next = self.inbox.recv_timeout(patience);
         loop {
             match next {
-                Ok(Note::Interval(response)) => self.response.add(&response),
+                Ok(Note::Interval(second, response)) => self.take_interval(second, &response),
                 Ok(Note::ConnectFailed(reason)) => {
                     self.connections.failed += 1;
                     *self.connections.reasons.entry(reason).or_default() += 1;
@@ -341,6 +363,7 @@ impl Conductor<'_> {
 
     fn gather(mut self, outcomes: Vec<Outcome>, window: Window) -> Findings {
         self.look(Duration::ZERO);
+        let last_second = self.response_of_second.keys().last().copied().unwrap_or(self.intervals.len() as u64) + 1;
         let mut outcomes = outcomes.into_iter();
         let mut measured = vec![0..0; self.shared.load.publishers.len()];
         let first = outcomes.next().expect("there is at least one thread");
@@ -350,12 +373,13 @@ impl Conductor<'_> {
             outcome.measured.iter().for_each(|(id, range): &(u32, Range<u32>)| measured[*id as usize] = range.clone());
         }
         all.tally.close(&self.shared.load, &measured);
-        self.response.add(&all.tally.take_interval());
+        self.take_interval(last_second, &all.tally.take_interval());
         for outcome in &mut rest {
             outcome.tally.close(&self.shared.load, &measured);
-            self.response.add(&outcome.tally.take_interval());
+            self.take_interval(last_second, &outcome.tally.take_interval());
             all.merge(outcome);
         }
+        while self.close_interval() {}
         let service = if self.shared.load.is_closed_loop() { self.response.clone() } else { all.tally.service };
         Findings {
             connections: self.connections,
@@ -371,6 +395,44 @@ impl Conductor<'_> {
             window,
             failure: self.failure,
             seconds: self.seconds,
+            intervals: self.intervals,
+        }
+    }
+
+    /// Threads may be a second apart; what is two seconds old is complete.
+    fn take_interval(&mut self, second: u64, response: &Recorder) {
+        self.response_of_second.entry(second).or_insert_with(Recorder::new).add(response);
+        if self.response_of_second.len() > 3 {
+            self.close_interval();
+        }
+    }
+
+    fn close_interval(&mut self) -> bool {
+        let Some((second, response)) = self.response_of_second.pop_first() else { return false };
+        self.response.add(&response);
+        self.intervals.push(Interval {
+            second,
+            p50_us: response.quantile_us(0.5),
+            p99_us: response.quantile_us(0.99),
+            max_us: response.max_us(),
+            encoded: response.encode(),
+        });
+        true
+    }
+}
+
+impl Connections {
+    /// Adds a point to the ramp; when there are too many, every other one goes.
+    fn extend_ramp(&mut self) {
+        if self.ramp.last().is_none_or(|(_, opened)| *opened != self.opened) {
+            self.ramp.push((self.seconds, self.opened));
+        }
+        if self.ramp.len() > 400 {
+            let mut index = 0;
+            self.ramp.retain(|_| {
+                index += 1;
+                index % 2 == 0
+            });
         }
     }
 }

@@ -52,8 +52,8 @@ pub(super) struct Progress {
 /// News from a thread to the conductor.
 #[derive(Debug)]
 pub(super) enum Note {
-    /// Response latencies of the last second.
-    Interval(Recorder),
+    /// Response latencies of one second, counted from 1 after the schedule's start.
+    Interval(u64, Recorder),
     /// A connection could not be opened.
     ConnectFailed(String),
     /// An open connection ended before the close phase; why.

@@ -210,7 +210,9 @@ impl Worker {
         }
         if self.has_started {
             self.publishing.give_up_stalled(now_ns);
-            let _ = self.shared.notes.send(Note::Interval(self.tally.take_interval()));
+            let start_ns = self.shared.schedule().map_or(now_ns, |schedule| schedule.start_ns);
+            let second = (self.next_second_ns - start_ns) / SECOND_NS - 1;
+            let _ = self.shared.notes.send(Note::Interval(second, self.tally.take_interval()));
         }
     }
 

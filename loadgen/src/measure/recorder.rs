@@ -1,12 +1,15 @@
 //! Histograms: three significant digits from 1 ns to one hour, each latency in its own, nothing corrected.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 
 /// One hour, the highest value; above it counts as it.
 const HIGHEST_NS: u64 = 3_600_000_000_000;
 
 /// A histogram of nanoseconds.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Recorder(Histogram<u64>);
 
 impl Recorder {
@@ -36,8 +39,57 @@ impl Recorder {
         (!self.0.is_empty()).then(|| self.0.value_at_quantile(share) as f64 / 1000.0)
     }
 
+    /// The histogram in HdrHistogram's own compressed form, as .hlog files have it.
+    pub(crate) fn encode(&self) -> String {
+        let mut bytes = Vec::new();
+        let encoded = V2DeflateSerializer::new().serialize(&self.0, &mut bytes);
+        encoded.expect("a histogram within constant bounds can be encoded into memory");
+        STANDARD.encode(bytes)
+    }
+
+    /// The reverse of [`Self::encode`]; `None`: it is none.
+    pub(crate) fn decode(text: &str) -> Option<Self> {
+        let bytes = STANDARD.decode(text).ok()?;
+        let histogram: Histogram<u64> = Deserializer::new().deserialize(&mut bytes.as_slice()).ok()?;
+        let mut recorder = Self::new();
+        recorder.0.add(histogram).ok()?;
+        Some(recorder)
+    }
+
+    /// Points of the curve of values by percentile, denser towards the top: (share at or below, ns, count so far).
+    pub(crate) fn curve(&self) -> impl Iterator<Item = (f64, u64, u64)> {
+        let mut count = 0;
+        self.0.iter_quantiles(5).map(move |point| {
+            count += point.count_since_last_iteration();
+            (point.quantile_iterated_to(), point.value_iterated_to(), count)
+        })
+    }
+
+    /// Mean and standard deviation, in ns.
+    pub(crate) fn mean_and_deviation_ns(&self) -> (f64, f64) {
+        (self.0.mean(), self.0.stdev())
+    }
+
     /// The highest value, in us.
     pub(crate) fn max_us(&self) -> Option<f64> {
         (!self.0.is_empty()).then(|| self.0.max() as f64 / 1000.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_encoded_is_decoded_and_adds_up() {
+        let (mut a, mut b) = (Recorder::new(), Recorder::new());
+        (1..1000).for_each(|i| a.record(i * 1_000));
+        b.record(77_000_000);
+        let mut decoded = Recorder::decode(&a.encode()).unwrap();
+        assert_eq!(decoded, a);
+        decoded.add(&Recorder::decode(&b.encode()).unwrap());
+        assert_eq!((decoded.count(), decoded.quantile_us(0.5)), (1000, a.quantile_us(0.5)));
+        assert!((decoded.max_us().unwrap() - 77_000.0).abs() < 77.0);
+        assert_eq!((Recorder::decode("!"), Recorder::decode("AAAA")), (None, None));
     }
 }

@@ -1,14 +1,17 @@
 //! The report: one structure, written as JSON (`schema/report-1.json` describes it) and shown as a table.
 
+pub(crate) mod hdr;
+pub(crate) mod html;
+mod plot;
 pub(crate) mod slo;
 pub(crate) mod table;
 pub(crate) mod verdict;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::drive::conductor::{Findings, Second};
+use crate::drive::conductor::{Findings, Interval, Second};
 use crate::measure::recorder::Recorder;
 use crate::workload::Load;
 use slo::{Slo, SloReport};
@@ -18,16 +21,16 @@ use verdict::Verdict;
 pub(crate) const SCHEMA: &str = "ringrelay.loadgen/1";
 
 /// A whole report. Shares lie between 0 and 1; a figure that could not be taken is `null`.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
-    pub(crate) schema: &'static str,
+    pub(crate) schema: String,
     pub(crate) verdict: Verdict,
     /// Why the verdict is not VALID, and what else the reader must know.
     pub(crate) reasons: Vec<String>,
     /// What kept the run from being done as asked.
     pub(crate) failure: Option<String>,
     /// `open_loop` or `closed_loop`: the latter's latencies say nothing about a load that does not wait.
-    pub(crate) mode: &'static str,
+    pub(crate) mode: String,
     pub(crate) slo: SloReport,
     pub(crate) scheduled: u64,
     pub(crate) sent: u64,
@@ -52,11 +55,13 @@ pub(crate) struct Report {
     pub(crate) generator: GeneratorReport,
     pub(crate) connections: ConnectionsReport,
     pub(crate) seconds: Vec<SecondReport>,
+    pub(crate) curves: Curves,
+    pub(crate) histograms: Histograms,
     pub(crate) env: Env,
 }
 
 /// All latency distributions, in us.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Latencies {
     /// From the intended time to the arrival, per delivery.
     pub(crate) response: Summary,
@@ -75,7 +80,7 @@ pub(crate) struct Latencies {
 }
 
 /// One distribution.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Summary {
     pub(crate) p50: Option<f64>,
     pub(crate) p90: Option<f64>,
@@ -86,7 +91,7 @@ pub(crate) struct Summary {
 }
 
 /// The server process over the measured window.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct ServerReport {
     /// CPU time / (deliveries to subscribers and to everybody else who heard).
     pub(crate) cpu_us_per_delivery: Option<f64>,
@@ -102,15 +107,15 @@ pub(crate) struct ServerReport {
 }
 
 /// The generator itself over the measured window.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct GeneratorReport {
     pub(crate) threads: usize,
-    pub(crate) driver: &'static str,
+    pub(crate) driver: String,
     pub(crate) cpu_us_per_received: Option<f64>,
     pub(crate) cpu_share: f64,
     /// The busiest thread's share of time in which it did not wait.
     pub(crate) busy_share_max: f64,
-    /// Time that its threads were ready to run but had no core, as a share of the elapsed time.
+    /// Time that a thread in the mean was ready to run but had no core, as a share of the elapsed time.
     pub(crate) run_delay_share: f64,
     /// Share of the machine's time that the hypervisor gave to others.
     pub(crate) steal_share: f64,
@@ -119,7 +124,7 @@ pub(crate) struct GeneratorReport {
 }
 
 /// What became of the connections.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ConnectionsReport {
     pub(crate) asked: u64,
     pub(crate) opened: u64,
@@ -127,21 +132,47 @@ pub(crate) struct ConnectionsReport {
     pub(crate) ended: u64,
     pub(crate) reasons: BTreeMap<String, u64>,
     pub(crate) connect_seconds: f64,
+    /// (seconds since the first connect, open by then).
+    pub(crate) ramp: Vec<(f64, u64)>,
+}
+
+/// Latency by percentile: (share at or below, us).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Curves {
+    pub(crate) response: Vec<(f64, f64)>,
+    pub(crate) service: Vec<(f64, f64)>,
+    pub(crate) completion: Vec<(f64, f64)>,
+    pub(crate) lateness: Vec<(f64, f64)>,
+}
+
+/// The whole distributions in ns, in HdrHistogram's compressed form (base64): what `merge` adds up.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Histograms {
+    pub(crate) response: String,
+    pub(crate) service: String,
+    pub(crate) lateness: String,
+    pub(crate) completion: String,
+    pub(crate) spread: String,
+    pub(crate) handshake: String,
 }
 
 /// One second of the run, warm-up included.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct SecondReport {
     pub(crate) at: u64,
     pub(crate) sent: u64,
     pub(crate) delivered: u64,
     pub(crate) open: u64,
+    /// Response latency of the measured messages that arrived in this second.
+    pub(crate) p50_us: Option<f64>,
+    pub(crate) p99_us: Option<f64>,
+    pub(crate) max_us: Option<f64>,
 }
 
 /// Where and how the run was made.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Env {
-    pub(crate) loadgen: &'static str,
+    pub(crate) loadgen: String,
     pub(crate) url: String,
     pub(crate) command: Vec<String>,
     pub(crate) seed: u64,
@@ -159,11 +190,11 @@ impl Report {
         let per_second = |count: u64| if window.seconds > 0.0 { count as f64 / window.seconds } else { 0.0 };
         let expected = found.figures.expected;
         let mut report = Self {
-            schema: SCHEMA,
+            schema: SCHEMA.to_owned(),
             verdict: Verdict::Valid,
             reasons: Vec::new(),
             failure: found.failure.clone(),
-            mode: if load.is_closed_loop { "closed_loop" } else { "open_loop" },
+            mode: if load.is_closed_loop { "closed_loop" } else { "open_loop" }.to_owned(),
             slo: SloReport::default(),
             scheduled: found.figures.scheduled,
             sent: found.figures.sent,
@@ -197,8 +228,11 @@ impl Report {
                 ended: found.connections.ended,
                 reasons: found.connections.reasons.clone(),
                 connect_seconds: found.connections.seconds,
+                ramp: found.connections.ramp.clone(),
             },
-            seconds: found.seconds.iter().map(SecondReport::from).collect(),
+            seconds: found.seconds.iter().map(|second| SecondReport::new(second, &found.intervals)).collect(),
+            curves: Curves::new(found),
+            histograms: Histograms::new(found),
             env,
         };
         let latency_limit_us = slo.and_then(Slo::latency_limit_us);
@@ -270,20 +304,54 @@ impl GeneratorReport {
         let messages = window.delivered + window.heard;
         Self {
             threads: load.threads,
-            driver: load.driver,
+            driver: load.driver.to_owned(),
             cpu_us_per_received: (messages > 0).then(|| window.own.cpu_ns as f64 / 1000.0 / messages as f64),
             cpu_share: window.own.cpu_ns as f64 / 1e9 / seconds,
             busy_share_max: found.busy_share_max,
-            run_delay_share: window.own.run_delay_ns as f64 / 1e9 / seconds,
+            run_delay_share: window.own.run_delay_ns as f64 / 1e9 / seconds / load.threads as f64,
             steal_share: window.steal_share,
             stamping_us: Summary::new(&found.turns, 0),
         }
     }
 }
 
-impl From<&Second> for SecondReport {
-    fn from(second: &Second) -> Self {
-        Self { at: second.at, sent: second.sent, delivered: second.delivered, open: second.open }
+impl SecondReport {
+    fn new(second: &Second, intervals: &[Interval]) -> Self {
+        let interval = intervals.iter().find(|interval| interval.second == second.at);
+        Self {
+            at: second.at,
+            sent: second.sent,
+            delivered: second.delivered,
+            open: second.open,
+            p50_us: interval.and_then(|interval| interval.p50_us),
+            p99_us: interval.and_then(|interval| interval.p99_us),
+            max_us: interval.and_then(|interval| interval.max_us),
+        }
+    }
+}
+
+impl Curves {
+    fn new(found: &Findings) -> Self {
+        let points = |recorder: &Recorder| recorder.curve().map(|(share, ns, _)| (share, ns as f64 / 1000.0)).collect();
+        Self {
+            response: points(&found.response),
+            service: points(&found.service),
+            completion: points(&found.completion),
+            lateness: points(&found.figures.lateness),
+        }
+    }
+}
+
+impl Histograms {
+    fn new(found: &Findings) -> Self {
+        Self {
+            response: found.response.encode(),
+            service: found.service.encode(),
+            lateness: found.figures.lateness.encode(),
+            completion: found.completion.encode(),
+            spread: found.spread.encode(),
+            handshake: found.handshake.encode(),
+        }
     }
 }
 
@@ -294,7 +362,7 @@ impl Env {
         let cpuinfo = line("/proc/cpuinfo");
         let cpu = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or_default();
         Self {
-            loadgen: env!("CARGO_PKG_VERSION"),
+            loadgen: env!("CARGO_PKG_VERSION").to_owned(),
             url: url.to_owned(),
             command: std::env::args().collect(),
             seed,

@@ -1,6 +1,6 @@
 //! Service level objectives: `p99<20ms,reach>=1`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Report, Summary};
 use crate::cli::units;
@@ -12,7 +12,7 @@ pub(crate) struct Slo {
 }
 
 /// How an objective came out.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct SloReport {
     /// `null`: there was none, or the run cannot judge it.
     pub(crate) held: Option<bool>,
@@ -20,7 +20,7 @@ pub(crate) struct SloReport {
 }
 
 /// How one clause came out.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ClauseReport {
     pub(crate) clause: String,
     pub(crate) value: Option<f64>,

@@ -1,11 +1,11 @@
 //! Can the figures be trusted? The generator judges itself before it shows anything about the server.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Report;
 
 /// What a run is worth.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub(crate) enum Verdict {
     /// The figures are the server's.

@@ -1,0 +1,78 @@
+//! The files that a run writes: they agree with each other, and the usual tools can read them.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use common::{Peer, number, run};
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use serde_json::Value;
+
+fn temporary(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("loadgen-{}-{name}", std::process::id()))
+}
+
+#[test]
+fn json_page_log_and_percentiles_say_the_same() {
+    let peer = Peer::start("fanout", &[]);
+    let url = peer.url("/a&b");
+    let [html, hlog, hgrm] = ["report.html", "report.hlog", "report.hgrm"].map(temporary);
+    let files = ["--html", html.to_str().unwrap(), "--hlog", hlog.to_str().unwrap(), "--hgrm", hgrm.to_str().unwrap()];
+    let shape = ["--subscribers", "10", "--rate", "200", "--warmup", "500ms", "--duration", "3s"];
+    let (_, report, errors) = run(&[&["run", "--url", &url], &shape[..], &files].concat());
+    assert!(report.is_object(), "{errors}");
+    let received = number(&report, "/received");
+    assert_eq!(received, 6000.0);
+
+    let page = fs::read_to_string(&html).unwrap();
+    assert!(page.contains(report["verdict"].as_str().unwrap()) && page.contains("6000 of 6000"));
+    assert!(page.contains("/a&amp;b") && !page.contains("http://") && !page.contains("https://"));
+    assert!(page.contains("<svg") && !page.contains("NaN") && !page.contains("<script"));
+
+    let log = fs::read(&hlog).unwrap();
+    let (mut whole, mut deserializer) = (Histogram::<u64>::new(3).unwrap(), Deserializer::new());
+    for entry in IntervalLogIterator::new(&log) {
+        let LogEntry::Interval(interval) = entry.unwrap() else { continue };
+        let bytes = base64::engine::general_purpose::STANDARD.decode(interval.encoded_histogram()).unwrap();
+        whole.add(&deserializer.deserialize::<u64, _>(&mut bytes.as_slice()).unwrap()).unwrap();
+    }
+    assert_eq!(whole.len() as f64, received);
+    let p99 = number(&report, "/latency_us/response/p99");
+    assert!((whole.value_at_quantile(0.99) as f64 / 1000.0 - p99).abs() <= p99 * 0.001);
+
+    let percentiles = fs::read_to_string(&hgrm).unwrap();
+    assert!(percentiles.starts_with("       Value     Percentile TotalCount 1/(1-Percentile)"));
+    assert!(percentiles.contains("Total count    =         6000]"));
+    let delivered: f64 = report["seconds"].as_array().unwrap().iter().map(|s| number(s, "/delivered")).sum();
+    assert!(delivered >= received * 0.8);
+    [html, hlog, hgrm].iter().for_each(|file| fs::remove_file(file).unwrap());
+}
+
+/// Every key that the schema asks for is in the report, and the report has no other.
+fn assert_described(value: &Value, schema: &Value, place: &str) {
+    if let (Some(properties), Value::Object(object)) = (schema["properties"].as_object(), value) {
+        let (wanted, found): (Vec<_>, Vec<_>) = (properties.keys().collect(), object.keys().collect());
+        assert_eq!(wanted.iter().collect::<BTreeSet<_>>(), found.iter().collect(), "at {place}");
+        for (key, schema) in properties {
+            assert_described(&object[key], schema, &format!("{place}/{key}"));
+        }
+    }
+    if let (Some(items), Some(values)) = (schema.get("items"), value.as_array()) {
+        values.iter().for_each(|value| assert_described(value, items, &format!("{place}[]")));
+    }
+}
+
+#[test]
+fn the_schema_describes_every_key_of_the_report_and_no_other() {
+    let peer = Peer::start("fanout", &[]);
+    let (url, pid) = (peer.url("/"), peer.pid().to_string());
+    let shape = ["--subscribers", "2", "--warmup", "0s", "--duration", "1s", "--server-pid", &pid, "--slo", "p99<1s"];
+    let (_, report, _) = run(&[&["run", "--url", &url], &shape[..]].concat());
+    let schema: Value = serde_json::from_str(include_str!("../schema/report-1.json")).unwrap();
+    assert_described(&report, &schema, "");
+}
