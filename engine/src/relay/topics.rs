@@ -99,8 +99,9 @@ impl Topics {
         self.topics.iter().map(|(index, _)| index as u32).collect()
     }
 
-    pub(crate) fn has_hot(&self) -> bool {
-        !self.hot.is_empty()
+    /// True if a topic is to be fanned out or announced in the next turn.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.hot.is_empty() || !self.announcing.is_empty()
     }
 
     /// When a topic must be looked at, in µs.

@@ -223,7 +223,7 @@ impl Shard {
         self.mesh_left
             || !self.pending.is_empty()
             || !self.backlog.is_empty()
-            || self.topics.has_hot()
+            || self.topics.has_work()
             || self.port.has_news()
             || self.node.has_news()
     }
