@@ -8,6 +8,7 @@ mod measure;
 mod peer;
 mod report;
 mod rng;
+mod scrape;
 #[allow(unsafe_code)]
 mod sys;
 mod wire;

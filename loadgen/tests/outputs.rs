@@ -39,7 +39,7 @@ fn json_page_log_and_percentiles_say_the_same() {
     for entry in IntervalLogIterator::new(&log) {
         let LogEntry::Interval(interval) = entry.unwrap() else { continue };
         let bytes = base64::engine::general_purpose::STANDARD.decode(interval.encoded_histogram()).unwrap();
-        whole.add(&deserializer.deserialize::<u64, _>(&mut bytes.as_slice()).unwrap()).unwrap();
+        whole.add(deserializer.deserialize::<u64, _>(&mut bytes.as_slice()).unwrap()).unwrap();
     }
     assert_eq!(whole.len() as f64, received);
     let p99 = number(&report, "/latency_us/response/p99");

@@ -2,13 +2,14 @@
 
 pub(crate) mod units;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::measure::stamp::STAMP_BYTES;
 use crate::report::slo::Slo;
+use crate::scrape::MetricsUrl;
 use crate::workload::build::Spread;
 
 /// WebSocket load generator: open loop, latency from the intended send time, every delivery accounted for.
@@ -39,7 +40,7 @@ pub(crate) enum Command {
 pub(crate) struct TargetArgs {
     /// Where to connect: ws://HOST:PORT/PATH or wss://…
     #[arg(long)]
-    pub(crate) url: String,
+    pub(crate) url: Option<String>,
     /// A header for the upgrade request, "Name: value"; may be repeated.
     #[arg(long = "header", value_name = "H")]
     pub(crate) headers: Vec<String>,
@@ -52,15 +53,21 @@ pub(crate) struct TargetArgs {
     /// Trust any certificate.
     #[arg(long)]
     pub(crate) insecure: bool,
+    /// Source addresses to spread the connections over, like 127.0.0.2-127.0.0.9: each has its own 28,000 ports.
+    #[arg(long, value_name = "A-B", value_parser = parse_sources)]
+    pub(crate) source_ip: Option<Sources>,
     /// New connections per second; without it as fast as they are accepted.
     #[arg(long, value_name = "R", value_parser = units::positive)]
     pub(crate) connect_rate: Option<f64>,
     /// Process of the server, whose CPU time and memory are then reported.
     #[arg(long, value_name = "PID")]
     pub(crate) server_pid: Option<u32>,
-    /// Makes payloads, masking keys and random arrivals repeatable.
-    #[arg(long, default_value_t = 1)]
-    pub(crate) seed: u64,
+    /// Page with the server's own counters, http://HOST:PORT/metrics, reported beside the figures.
+    #[arg(long, value_name = "URL", value_parser = MetricsUrl::parse)]
+    pub(crate) server_metrics: Option<MetricsUrl>,
+    /// Makes payloads, masking keys and random arrivals repeatable [default: 1].
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
     /// How to wait for sockets.
     #[arg(long, value_enum, default_value_t = DriverArg::Auto)]
     pub(crate) driver: DriverArg,
@@ -99,15 +106,18 @@ pub(crate) struct TrafficArgs {
     /// Send text messages instead of binary ones.
     #[arg(long)]
     pub(crate) text: bool,
-    /// How long to measure.
-    #[arg(long, default_value = "30s", value_parser = units::duration_ns)]
-    pub(crate) duration: u64,
-    /// How long to publish before measuring.
-    #[arg(long, default_value = "2s", value_parser = units::duration_ns)]
-    pub(crate) warmup: u64,
-    /// How long to wait for deliveries after the last message.
-    #[arg(long, default_value = "5s", value_parser = units::duration_ns)]
-    pub(crate) drain: u64,
+    /// How long to measure [default: 30s].
+    #[arg(long, value_parser = units::duration_ns)]
+    pub(crate) duration: Option<u64>,
+    /// How long to publish before measuring [default: 2s].
+    #[arg(long, value_parser = units::duration_ns)]
+    pub(crate) warmup: Option<u64>,
+    /// How long to wait for deliveries after the last message [default: 5s].
+    #[arg(long, value_parser = units::duration_ns)]
+    pub(crate) drain: Option<u64>,
+    /// When to send the first message, in seconds since 1970 (date +%s): lines up several processes.
+    #[arg(long, value_name = "TIME", value_parser = units::positive)]
+    pub(crate) start_at: Option<f64>,
     /// What must hold, like 'p99<20ms,reach>=1'.
     #[arg(long, value_parser = Slo::parse)]
     pub(crate) slo: Option<Slo>,
@@ -115,6 +125,9 @@ pub(crate) struct TrafficArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
+    /// A YAML file of groups, phases and objectives, instead of the flags that say what is sent by whom.
+    #[arg(value_name = "SCENARIO.yaml", conflicts_with_all = ["subscribers", "publishers", "rate", "outstanding", "size", "text", "arrivals"])]
+    pub(crate) scenario: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
     #[command(flatten)]
@@ -213,6 +226,21 @@ fn parse_size(text: &str) -> Result<usize, String> {
         Ok(size) if (STAMP_BYTES..=crate::wire::message::MESSAGE_BYTES_MAX as usize).contains(&size) => Ok(size),
         Ok(size) if size < STAMP_BYTES => Err(format!("the stamp alone takes {STAMP_BYTES} bytes")),
         _ => Err(format!("{text:?} is no size in bytes up to 64 MiB")),
+    }
+}
+
+/// Source addresses, at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sources(pub(crate) Vec<IpAddr>);
+
+fn parse_sources(text: &str) -> Result<Sources, String> {
+    let address = |text: &str| text.parse::<IpAddr>().map_err(|_| format!("{text:?} is no IP address"));
+    let Some((from, to)) = text.split_once('-') else { return Ok(Sources(vec![address(text)?])) };
+    match (address(from)?, address(to)?) {
+        (IpAddr::V4(from), IpAddr::V4(to)) if from <= to && u32::from(to) - u32::from(from) < 65_536 => {
+            Ok(Sources((u32::from(from)..=u32::from(to)).map(|bits| IpAddr::V4(bits.into())).collect()))
+        }
+        _ => Err(format!("{text:?} is no range of at most 65,536 IPv4 addresses, first to last")),
     }
 }
 

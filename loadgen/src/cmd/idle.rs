@@ -8,7 +8,7 @@ use super::Exit;
 use super::load::{find, target, usage, write_json};
 use crate::cli::IdleArgs;
 use crate::report::{Env, SCHEMA};
-use crate::workload::build::{self, Common, Pacing, Spread};
+use crate::workload::build::{self, Common, Pacing};
 
 /// All connections together have this long for their messages.
 const EXCHANGE_NS_MAX: u64 = 300_000_000_000;
@@ -40,17 +40,16 @@ pub(crate) fn idle(args: &IdleArgs) -> Result<Exit, (Exit, String)> {
     if args.target.server_pid.is_none() {
         return Err(usage("idle needs --server-pid, the process whose memory it reads".into()));
     }
+    let seed = args.target.seed.unwrap_or(1);
     let common = Common {
-        seed: args.target.seed,
+        seed,
         size: args.size,
-        is_text: false,
-        spread: Spread::Uniform,
+        sources: args.target.source_ip.clone().map(|sources| sources.0).unwrap_or_default(),
         connect_rate: args.target.connect_rate,
-        warmup_ns: 0,
         measure_ns: EXCHANGE_NS_MAX,
-        drain_ns: 0,
+        ..Common::default()
     };
-    let target = target(&args.target).map_err(usage)?;
+    let target = target(&args.target, None).map_err(usage)?;
     let load = build::echo(&target, &common, args.connections, Pacing::Outstanding(1), Some(args.messages));
     let (found, _) = find(load.map_err(usage)?, &args.target, Some(args.hold))?;
     let opened = found.connections.opened.max(1) as f64;
@@ -70,7 +69,7 @@ pub(crate) fn idle(args: &IdleArgs) -> Result<Exit, (Exit, String)> {
             .map(|(before, after)| growth(before.private_dirty_bytes, after.private_dirty_bytes)),
         idle_cpu_share: found.window.server.map(|usage| usage.cpu_ns as f64 / 1e9 / found.window.seconds.max(1e-9)),
         idle_seconds: found.window.seconds,
-        env: Env::read(&args.target.url, args.target.seed, found.window.seconds),
+        env: Env::read(args.target.url.as_deref().unwrap_or_default(), seed, found.window.seconds),
     };
     if args.target.json.as_deref() != Some(Path::new("-")) {
         print_table(&report);

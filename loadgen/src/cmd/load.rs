@@ -13,6 +13,7 @@ use crate::wire::tls::Tls;
 use crate::wire::url::WsUrl;
 use crate::workload::Load;
 use crate::workload::build::{self, Common, Pacing, Target};
+use crate::workload::scenario::{Phases, Scenario};
 
 /// Messages per second when neither a rate nor a window is given.
 const RATE_DEFAULT: f64 = 100.0;
@@ -25,13 +26,16 @@ const SPARE_FILES: u64 = 64;
 /// # Errors
 /// What is wrong with the arguments, or why the load could not be driven at all, with the exit code for it.
 pub(crate) fn run(args: &RunArgs) -> Result<Exit, (Exit, String)> {
-    let target = target(&args.target).map_err(usage)?;
+    if let Some(path) = &args.scenario {
+        return run_scenario(args, path);
+    }
+    let target = target(&args.target, None).map_err(usage)?;
     let pacing = match args.outstanding {
         Some(_) if args.subscribers == 0 => return Err(usage("--outstanding needs --subscribers".into())),
         Some(window) => Pacing::Outstanding(window),
         None => Pacing::Rate(args.traffic.rate.unwrap_or(RATE_DEFAULT)),
     };
-    let common = common(&args.target, &args.traffic).map_err(usage)?;
+    let common = common(&args.target, &args.traffic, Defaults::default()).map_err(usage)?;
     let load = build::relay(&target, &common, args.subscribers, args.publishers, pacing).map_err(usage)?;
     drive(load, &args.target, args.traffic.slo.as_ref())
 }
@@ -41,19 +45,28 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, (Exit, String)> {
 /// # Errors
 /// As [`run`].
 pub(crate) fn echo(args: &EchoArgs) -> Result<Exit, (Exit, String)> {
-    let target = target(&args.target).map_err(usage)?;
+    let target = target(&args.target, None).map_err(usage)?;
     let pacing = match (args.depth, args.traffic.rate) {
         (None, Some(rate)) => Pacing::Rate(rate),
         (depth, _) => Pacing::Outstanding(depth.unwrap_or(1)),
     };
-    let common = common(&args.target, &args.traffic).map_err(usage)?;
+    let common = common(&args.target, &args.traffic, Defaults::default()).map_err(usage)?;
     let load = build::echo(&target, &common, args.connections, pacing, None).map_err(usage)?;
     drive(load, &args.target, args.traffic.slo.as_ref())
 }
 
-/// Checks and resolves the URL.
-pub(super) fn target(args: &TargetArgs) -> Result<Target, String> {
-    let url = WsUrl::parse(&args.url)?;
+fn run_scenario(args: &RunArgs, path: &Path) -> Result<Exit, (Exit, String)> {
+    let scenario = Scenario::read(path).map_err(usage)?;
+    let target = target(&args.target, scenario.url.as_deref()).map_err(usage)?;
+    let defaults = Defaults { seed: scenario.seed, connect_rate: scenario.connect.rate, phases: scenario.phases };
+    let common = common(&args.target, &args.traffic, defaults).map_err(usage)?;
+    let load = scenario.load(&target, &common).map_err(usage)?;
+    drive(load, &args.target, args.traffic.slo.as_ref().or(scenario.slo.as_ref()))
+}
+
+/// Checks and resolves the URL; `or` is the scenario's.
+pub(super) fn target(args: &TargetArgs, or: Option<&str>) -> Result<Target, String> {
+    let url = WsUrl::parse(args.url.as_deref().or(or).ok_or("--url is needed")?)?;
     let address = url.resolve()?;
     if !url.is_secure && (args.ca.is_some() || args.insecure) {
         return Err("--ca and --insecure are for wss:// only".into());
@@ -84,7 +97,8 @@ pub(super) fn find(
     let threads = if args.threads == 0 { limits::allowed_cores().len() } else { args.threads };
     let threads = threads.min(load.connections.len().max(1));
     let facts = LoadFacts::new(&load, threads, "epoll");
-    let options = Options { idle_hold_ns, threads, server_pid: args.server_pid, is_live: !args.quiet };
+    let server_metrics = args.server_metrics.clone();
+    let options = Options { idle_hold_ns, threads, server_pid: args.server_pid, server_metrics, is_live: !args.quiet };
     let found = conductor::run(load, &options).map_err(|e| (Exit::Failed, format!("this machine refuses: {e}")))?;
     Ok((found, facts))
 }
@@ -114,7 +128,7 @@ fn write(path: &Path, text: &str) -> Result<(), (Exit, String)> {
 }
 
 fn drive(load: Load, args: &TargetArgs, slo: Option<&Slo>) -> Result<Exit, (Exit, String)> {
-    let env = Env::read(&args.url, load.seed, load.measure_ns as f64 / 1e9);
+    let env = Env::read(args.url.as_deref().unwrap_or_default(), load.seed, load.measure_ns as f64 / 1e9);
     let (found, facts) = find(load, args, None)?;
     let report = Report::new(&facts, &found, slo, env);
     if args.json.as_deref() != Some(Path::new("-")) {
@@ -131,19 +145,30 @@ fn drive(load: Load, args: &TargetArgs, slo: Option<&Slo>) -> Result<Exit, (Exit
     })
 }
 
-fn common(target: &TargetArgs, traffic: &TrafficArgs) -> Result<Common, String> {
-    if traffic.duration == 0 {
+/// What a scenario says where the flags are silent.
+#[derive(Debug, Default)]
+struct Defaults {
+    seed: Option<u64>,
+    connect_rate: Option<f64>,
+    phases: Phases,
+}
+
+fn common(target: &TargetArgs, traffic: &TrafficArgs, defaults: Defaults) -> Result<Common, String> {
+    let measure_ns = traffic.duration.or(defaults.phases.measure).unwrap_or(30_000_000_000);
+    if measure_ns == 0 {
         return Err("--duration must be above 0".into());
     }
     Ok(Common {
-        seed: target.seed,
+        seed: target.seed.or(defaults.seed).unwrap_or(1),
         size: traffic.size,
         is_text: traffic.text,
         spread: traffic.arrivals,
-        connect_rate: target.connect_rate,
-        warmup_ns: traffic.warmup,
-        measure_ns: traffic.duration,
-        drain_ns: traffic.drain,
+        sources: target.source_ip.clone().map(|sources| sources.0).unwrap_or_default(),
+        connect_rate: target.connect_rate.or(defaults.connect_rate),
+        start_at: traffic.start_at,
+        warmup_ns: traffic.warmup.or(defaults.phases.warmup).unwrap_or(2_000_000_000),
+        measure_ns,
+        drain_ns: traffic.drain.or(defaults.phases.drain).unwrap_or(5_000_000_000),
     })
 }
 

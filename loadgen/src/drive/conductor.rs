@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::publishing::Figures;
 use super::shared::{Note, Progress, Schedule, Shared, Stage};
@@ -15,10 +15,11 @@ use super::worker::{Outcome, Worker};
 use crate::measure::recorder::Recorder;
 use crate::measure::stamp::Stamper;
 use crate::measure::tally::Counts;
+use crate::scrape::{MetricsUrl, Samples, changes};
 use crate::sys::clock::now_ns;
 use crate::sys::procfs::{self, Memory, Usage};
 use crate::sys::{limits, signal};
-use crate::workload::Load;
+use crate::workload::{Load, Reading};
 
 /// How often the conductor looks around.
 const LOOK: Duration = Duration::from_millis(10);
@@ -35,6 +36,8 @@ pub(crate) struct Options {
     pub(crate) idle_hold_ns: Option<u64>,
     pub(crate) threads: usize,
     pub(crate) server_pid: Option<u32>,
+    /// The server's own counters, in Prometheus' text form.
+    pub(crate) server_metrics: Option<MetricsUrl>,
     /// Print a line per second to stderr.
     pub(crate) is_live: bool,
 }
@@ -80,6 +83,9 @@ pub(crate) struct Connections {
     pub(crate) failed: u64,
     /// Open ones that ended before the end of the run.
     pub(crate) ended: u64,
+    /// Connections that read slowly on purpose, and how many of them ended.
+    pub(crate) slow: u64,
+    pub(crate) slow_ended: u64,
     /// Why, with counts.
     pub(crate) reasons: BTreeMap<String, u64>,
     /// From the first connect to the last upgrade.
@@ -89,7 +95,7 @@ pub(crate) struct Connections {
 }
 
 /// Differences over the measured window, read at its actual edges.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Window {
     pub(crate) seconds: f64,
     /// Distinct messages that reached subscribers.
@@ -100,6 +106,8 @@ pub(crate) struct Window {
     pub(crate) server: Option<Usage>,
     /// The server's memory before the first connection and at the end of the window.
     pub(crate) server_memory: Option<(Memory, Memory)>,
+    /// The server's own counters that have changed, by name and labels: before and after.
+    pub(crate) server_metrics: BTreeMap<String, (f64, f64)>,
     pub(crate) own: Usage,
     /// Share of the machine's time that the hypervisor gave to others.
     pub(crate) steal_share: f64,
@@ -184,6 +192,7 @@ struct Snapshot {
     server: Option<Usage>,
     own: Usage,
     steal: (u64, u64),
+    metrics: Samples,
 }
 
 impl Conductor<'_> {
@@ -223,7 +232,7 @@ impl Conductor<'_> {
     fn measure(&mut self) -> Window {
         let load = &self.shared.load;
         let (warmup_ns, measure_ns, drain_ns) = (load.warmup_ns, load.measure_ns, load.drain_ns);
-        let start_ns = now_ns() + 20_000_000;
+        let Some(start_ns) = self.start_ns() else { return Window::default() };
         let schedule =
             Schedule { start_ns, measure_ns: start_ns + warmup_ns, end_ns: start_ns + warmup_ns + measure_ns };
         self.shared.start(schedule);
@@ -234,6 +243,19 @@ impl Conductor<'_> {
         let memory = self.server_memory();
         self.drain(schedule.end_ns + drain_ns);
         Window::between(&before, &after, self.memory_before.zip(memory))
+    }
+
+    /// When the first message is due, in ns since the epoch: at once, or at the wall-clock time that was asked for.
+    fn start_ns(&mut self) -> Option<u64> {
+        let Some(at) = self.shared.load.start_at else { return Some(now_ns() + 20_000_000) };
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        if at < wall {
+            self.failure = Some(format!("the start time passed {:.1} s before all connections were open", wall - at));
+            return None;
+        }
+        let start_ns = now_ns() + ((at - wall) * 1e9) as u64;
+        self.watch_until(start_ns.saturating_sub(20_000_000), u64::MAX);
+        Some(start_ns)
     }
 
     /// Every connection exchanges its messages; then the window is the time in which nothing happens.
@@ -344,7 +366,12 @@ impl Conductor<'_> {
         }
     }
 
-    fn snapshot(&self) -> Snapshot {
+    fn snapshot(&mut self) -> Snapshot {
+        let metrics = self.options.server_metrics.as_ref().map_or(Ok(Samples::new()), MetricsUrl::fetch);
+        let metrics = metrics.unwrap_or_else(|reason| {
+            self.failure.get_or_insert(reason);
+            Samples::new()
+        });
         Snapshot {
             at_ns: now_ns(),
             delivered: self.shared.sum(|p| &p.booked),
@@ -353,6 +380,7 @@ impl Conductor<'_> {
             server: self.options.server_pid.and_then(|pid| procfs::usage(pid).ok()),
             own: procfs::usage(std::process::id()).unwrap_or_default(),
             steal: procfs::steal_and_total_ticks(),
+            metrics,
         }
     }
 
@@ -363,6 +391,9 @@ impl Conductor<'_> {
 
     fn gather(mut self, outcomes: Vec<Outcome>, window: Window) -> Findings {
         self.look(Duration::ZERO);
+        let is_slow = |connection: &&crate::workload::Connection| connection.reading != Reading::Full;
+        self.connections.slow = self.shared.load.connections.iter().filter(is_slow).count() as u64;
+        self.connections.slow_ended = self.shared.sum(|p| &p.slow_ended);
         let last_second = self.response_of_second.keys().last().copied().unwrap_or(self.intervals.len() as u64) + 1;
         let mut outcomes = outcomes.into_iter();
         let mut measured = vec![0..0; self.shared.load.publishers.len()];
@@ -446,6 +477,7 @@ impl Window {
             sent: after.sent - before.sent,
             server: before.server.zip(after.server).map(|(before, after)| usage_between(&before, &after)),
             server_memory,
+            server_metrics: changes(&before.metrics, &after.metrics),
             own: usage_between(&before.own, &after.own),
             steal_share: share_between(before.steal, after.steal),
         }

@@ -6,4 +6,5 @@ mod connection;
 mod connector;
 mod publishing;
 mod shared;
+mod slow;
 mod worker;

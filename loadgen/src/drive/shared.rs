@@ -36,6 +36,8 @@ pub(super) struct Progress {
     pub(super) opened: AtomicU64,
     /// Connections that ended after they had been open, before the close phase.
     pub(super) ended: AtomicU64,
+    /// Of these, slow readers.
+    pub(super) slow_ended: AtomicU64,
     pub(super) sent: AtomicU64,
     /// Deliveries that all messages sent so far make.
     pub(super) expected: AtomicU64,

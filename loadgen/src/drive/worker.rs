@@ -14,6 +14,7 @@ use super::connection::{Connection, State};
 use super::connector::Connector;
 use super::publishing::{Figures, Publishing};
 use super::shared::{Note, Shared, Stage, thread_of};
+use super::slow::SlowReaders;
 use crate::measure::recorder::Recorder;
 use crate::measure::stamp::Stamper;
 use crate::measure::tally::Tally;
@@ -25,6 +26,7 @@ use crate::sys::{limits, socket};
 use crate::wire::frame;
 use crate::wire::handshake::Answer;
 use crate::wire::message::{self, Incoming};
+use crate::workload::Reading;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -56,6 +58,7 @@ pub(super) struct Worker {
     connections: Vec<Connection>,
     connector: Connector,
     publishing: Publishing,
+    slow: SlowReaders,
     tally: Tally,
     /// Per publisher of the load, its index in this thread.
     local_publishers: Vec<Option<u32>>,
@@ -72,6 +75,7 @@ pub(super) struct Worker {
     next_second_ns: u64,
     opened: u64,
     ended: u64,
+    slow_ended: u64,
     heard: u64,
     waited_ns: u64,
 }
@@ -114,6 +118,7 @@ impl Worker {
             port,
             connections,
             publishing,
+            slow: SlowReaders::default(),
             tally,
             local_publishers,
             dirty: Vec::new(),
@@ -126,6 +131,7 @@ impl Worker {
             next_second_ns: now_ns() + SECOND_NS,
             opened: 0,
             ended: 0,
+            slow_ended: 0,
             heard: 0,
             waited_ns: 0,
             shared,
@@ -148,6 +154,7 @@ impl Worker {
             self.drive_second(now_ns);
             self.publish_due(now_ns);
             self.publish_ready(now_ns);
+            self.drive_slow(now_ns)?;
             self.flush();
             self.store_progress(now_ns);
             self.wait(now_ns)?;
@@ -262,6 +269,7 @@ impl Worker {
         for (counter, value) in [
             (&progress.opened, self.opened),
             (&progress.ended, self.ended),
+            (&progress.slow_ended, self.slow_ended),
             (&progress.sent, self.publishing.figures.sent_ever),
             (&progress.expected, self.publishing.figures.expected_ever),
             (&progress.booked, self.tally.booked),
@@ -276,7 +284,7 @@ impl Worker {
 
     /// Waits until something is ready or due, then takes everything that is ready.
     fn wait(&mut self, now_ns: u64) -> io::Result<()> {
-        let mut until_ns = self.next_second_ns.min(self.publishing.next_due_ns());
+        let mut until_ns = self.next_second_ns.min(self.publishing.next_due_ns()).min(self.slow.next_due_ns());
         if self.shared.stage() == Stage::Connect {
             until_ns = until_ns.min(self.connector.next_due_ns().unwrap_or(u64::MAX));
         }
@@ -299,6 +307,14 @@ impl Worker {
             self.turns.record(last_ns - woken_ns);
         }
         self.hand_over_completed(last_ns);
+        Ok(())
+    }
+
+    /// Lets the slow readers read what they may.
+    fn drive_slow(&mut self, now_ns: u64) -> io::Result<()> {
+        while let Some((slot, bytes)) = self.slow.drive(now_ns, &mut self.port)? {
+            self.take_bytes(slot, bytes, now_ns);
+        }
         Ok(())
     }
 
@@ -345,6 +361,10 @@ impl Worker {
                     self.opened += 1;
                     self.connector.ended();
                     bytes = &[];
+                    let reading = self.shared.load.connections[connection.id as usize].reading;
+                    if let (true, Some(socket)) = (reading != Reading::Full, &connection.socket) {
+                        self.slow.add(slot, std::os::fd::AsRawFd::as_raw_fd(socket), reading, now_ns);
+                    }
                 }
             }
         }
@@ -438,8 +458,10 @@ impl Worker {
         if !connection.is_alive() {
             return;
         }
+        self.slow.remove(slot);
         if connection.is_open() {
             self.ended += 1;
+            self.slow_ended += u64::from(self.shared.load.connections[connection.id as usize].reading != Reading::Full);
             let _ = self.shared.notes.send(Note::Ended(reason.to_owned()));
         }
         if let Some(publisher) = connection.publisher {

@@ -52,6 +52,8 @@ pub(crate) struct Report {
     pub(crate) sent_per_s: f64,
     pub(crate) latency_us: Latencies,
     pub(crate) server: Option<ServerReport>,
+    /// The server's own counters that changed in the measured window: [before, after] by name and labels.
+    pub(crate) server_metrics: BTreeMap<String, (f64, f64)>,
     pub(crate) generator: GeneratorReport,
     pub(crate) connections: ConnectionsReport,
     pub(crate) seconds: Vec<SecondReport>,
@@ -130,6 +132,10 @@ pub(crate) struct ConnectionsReport {
     pub(crate) opened: u64,
     pub(crate) failed: u64,
     pub(crate) ended: u64,
+    /// Connections that read slowly on purpose.
+    pub(crate) slow: u64,
+    /// Of `ended`, those.
+    pub(crate) slow_ended: u64,
     pub(crate) reasons: BTreeMap<String, u64>,
     pub(crate) connect_seconds: f64,
     /// (seconds since the first connect, open by then).
@@ -220,12 +226,15 @@ impl Report {
                 response_with_lost: Summary::new(&found.response, found.counts.lost + found.counts.corrupted),
             },
             server: ServerReport::new(found),
+            server_metrics: window.server_metrics.clone(),
             generator: GeneratorReport::new(load, found),
             connections: ConnectionsReport {
                 asked: found.connections.asked,
                 opened: found.connections.opened,
                 failed: found.connections.failed,
                 ended: found.connections.ended,
+                slow: found.connections.slow,
+                slow_ended: found.connections.slow_ended,
                 reasons: found.connections.reasons.clone(),
                 connect_seconds: found.connections.seconds,
                 ramp: found.connections.ramp.clone(),

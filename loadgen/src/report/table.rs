@@ -31,6 +31,9 @@ pub(crate) fn render(report: &Report) -> String {
             connections.opened, connections.asked, connections.connect_seconds, connections.failed, connections.ended
         ),
     );
+    if connections.slow > 0 {
+        put(&mut out, "slow readers", &format!("{} of them, {} ended", connections.slow, connections.slow_ended));
+    }
     put(
         &mut out,
         "messages",

@@ -48,6 +48,23 @@ impl EpollPort {
         self.add(fd, slot, libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET)
     }
 
+    /// Turns receiving from a stream off or (again) on; its end is reported all the same.
+    ///
+    /// # Errors
+    /// What epoll_ctl says.
+    pub(crate) fn set_receiving(&mut self, fd: RawFd, slot: u32, is_on: bool) -> io::Result<()> {
+        let receiving = if is_on { libc::EPOLLIN } else { 0 };
+        self.control(libc::EPOLL_CTL_MOD, fd, slot, receiving | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET)
+    }
+
+    /// Receives at most `limit` bytes from a stream whose receiving is off; 0: there are none, or it has ended.
+    pub(crate) fn receive(&mut self, fd: RawFd, limit: usize) -> usize {
+        let limit = limit.min(self.buffer.len());
+        // SAFETY: the buffer is writable for `limit` bytes.
+        let received = unsafe { libc::recv(fd, self.buffer.as_mut_ptr().cast(), limit, libc::MSG_DONTWAIT) };
+        usize::try_from(received).unwrap_or(0)
+    }
+
     /// Registers anything else that becomes readable (a listener, an eventfd), level-triggered, reported as
     /// [`Ready::Readable`].
     ///
@@ -136,9 +153,13 @@ impl EpollPort {
     }
 
     fn add(&mut self, fd: RawFd, slot: u32, events: libc::c_int) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_ADD, fd, slot, events)
+    }
+
+    fn control(&mut self, operation: libc::c_int, fd: RawFd, slot: u32, events: libc::c_int) -> io::Result<()> {
         let mut event = libc::epoll_event { events: events as u32, u64: (fd as u64) << 32 | u64::from(slot) };
         // SAFETY: `event` is valid for the call, and `fd` is open.
-        match unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) } {
+        match unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &raw mut event) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }

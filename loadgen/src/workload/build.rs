@@ -1,9 +1,10 @@
 //! From flags to a load.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::arrivals::Arrivals;
-use super::{Connection, Load, Pace, Publisher, Topic};
+use super::{Connection, Load, Pace, Publisher, Reading, Topic};
 use crate::measure::stamp::ID_LIMIT;
 use crate::rng::Rng;
 use crate::wire::frame;
@@ -23,14 +24,18 @@ pub(crate) struct Target {
 }
 
 /// What every kind of load has.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Common {
     pub(crate) seed: u64,
     /// Payload with the stamp, in bytes.
     pub(crate) size: usize,
     pub(crate) is_text: bool,
     pub(crate) spread: Spread,
+    /// Source addresses to spread the connections over; empty: the kernel chooses.
+    pub(crate) sources: Vec<IpAddr>,
     pub(crate) connect_rate: Option<f64>,
+    /// Wall-clock time of the first message, in seconds since 1970.
+    pub(crate) start_at: Option<f64>,
     pub(crate) warmup_ns: u64,
     pub(crate) measure_ns: u64,
     pub(crate) drain_ns: u64,
@@ -46,8 +51,9 @@ pub(crate) enum Pacing {
 }
 
 /// How the messages of a rate are spread over time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Spread {
+    #[default]
     Uniform,
     Poisson,
     /// So many at once.
@@ -68,10 +74,15 @@ pub(crate) fn relay(
     let mut load = empty(target, common);
     load.requests.push(Request::new(&target.url, &target.headers, &target.subprotocols)?);
     load.topics.push(Topic { request: 0, subscribers, publishers });
-    let subscriber = Connection { topic: 0, is_subscriber: true, publisher: None };
+    let subscriber = Connection { topic: 0, is_subscriber: true, publisher: None, reading: Reading::Full };
     load.connections.extend(std::iter::repeat_n(subscriber, subscribers as usize));
     for index in 0..publishers {
-        load.connections.push(Connection { topic: 0, is_subscriber: false, publisher: Some(index) });
+        load.connections.push(Connection {
+            topic: 0,
+            is_subscriber: false,
+            publisher: Some(index),
+            reading: Reading::Full,
+        });
         load.publishers.push(publisher(common, 0, index, pace(common, pacing, index, publishers), None));
     }
     Ok(load)
@@ -97,16 +108,21 @@ pub(crate) fn echo(
             load.requests.push(Request::new(&url, &target.headers, &target.subprotocols)?);
         }
         load.topics.push(Topic { request: load.requests.len() as u32 - 1, subscribers: 1, publishers: 1 });
-        load.connections.push(Connection { topic: index, is_subscriber: true, publisher: Some(index) });
+        load.connections.push(Connection {
+            topic: index,
+            is_subscriber: true,
+            publisher: Some(index),
+            reading: Reading::Full,
+        });
         let pace = pace(common, pacing, index, connections);
         load.publishers.push(publisher(common, index, 0, pace, messages_max));
     }
     Ok(load)
 }
 
-fn empty(target: &Target, common: &Common) -> Load {
+pub(super) fn empty(target: &Target, common: &Common) -> Load {
     Load {
-        run: Rng::new(common.seed, 0).next_u64() as u32 & (ID_LIMIT - 1),
+        run: run_id(),
         seed: common.seed,
         address: target.address,
         tls: target.tls.clone(),
@@ -114,12 +130,19 @@ fn empty(target: &Target, common: &Common) -> Load {
         topics: Vec::new(),
         publishers: Vec::new(),
         connections: Vec::new(),
-        sources: Vec::new(),
+        sources: common.sources.clone(),
         connect_rate: common.connect_rate,
+        start_at: common.start_at,
         warmup_ns: common.warmup_ns,
         measure_ns: common.measure_ns,
         drain_ns: common.drain_ns,
     }
+}
+
+/// Unlike everything else it does not come from the seed: two processes with the same one may share a topic.
+fn run_id() -> u32 {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+    Rng::new(wall, u64::from(std::process::id())).next_u64() as u32 & (ID_LIMIT - 1)
 }
 
 fn publisher(common: &Common, topic: u32, index_in_topic: u32, pace: Pace, messages_max: Option<u32>) -> Publisher {
@@ -128,7 +151,7 @@ fn publisher(common: &Common, topic: u32, index_in_topic: u32, pace: Pace, messa
 }
 
 /// Publishers of a rate are staggered, so that their sum is even too.
-fn pace(common: &Common, pacing: Pacing, index: u32, publishers: u32) -> Pace {
+pub(super) fn pace(common: &Common, pacing: Pacing, index: u32, publishers: u32) -> Pace {
     let rate = match pacing {
         Pacing::Rate(rate) => rate,
         Pacing::Outstanding(window) => return Pace::Outstanding(window),
@@ -156,20 +179,13 @@ mod tests {
         }
     }
 
-    const COMMON: Common = Common {
-        seed: 1,
-        size: 64,
-        is_text: false,
-        spread: Spread::Uniform,
-        connect_rate: None,
-        warmup_ns: 0,
-        measure_ns: 1,
-        drain_ns: 0,
-    };
+    fn common() -> Common {
+        Common { seed: 1, size: 64, ..Common::default() }
+    }
 
     #[test]
     fn staggered_publishers_together_keep_the_rate_evenly() {
-        let load = relay(&target("ws://h/"), &COMMON, 2, 4, Pacing::Rate(1000.0)).unwrap();
+        let load = relay(&target("ws://h/"), &common(), 2, 4, Pacing::Rate(1000.0)).unwrap();
         let mut dues = Vec::new();
         for publisher in &load.publishers {
             let Pace::Scheduled(mut arrivals) = publisher.pace.clone() else { panic!("a rate is a schedule") };
@@ -185,11 +201,11 @@ mod tests {
 
     #[test]
     fn a_template_gives_every_connection_its_own_request() {
-        let load = echo(&target("ws://h/rooms/{n}"), &COMMON, 3, Pacing::Outstanding(1), None).unwrap();
+        let load = echo(&target("ws://h/rooms/{n}"), &common(), 3, Pacing::Outstanding(1), None).unwrap();
         let mut request = Vec::new();
         load.requests[load.topics[2].request as usize].append(&mut request, [0; 16]);
         assert!(request.starts_with(b"GET /rooms/2 HTTP/1.1\r\n"));
-        let shared = echo(&target("ws://h/echo"), &COMMON, 3, Pacing::Outstanding(1), None).unwrap();
+        let shared = echo(&target("ws://h/echo"), &common(), 3, Pacing::Outstanding(1), None).unwrap();
         assert_eq!((load.requests.len(), shared.requests.len()), (3, 1));
     }
 }

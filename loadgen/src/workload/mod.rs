@@ -2,6 +2,7 @@
 
 pub(crate) mod arrivals;
 pub(crate) mod build;
+pub(crate) mod scenario;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -27,6 +28,8 @@ pub(crate) struct Load {
     pub(crate) sources: Vec<IpAddr>,
     /// New connections per second; `None`: as fast as they are accepted.
     pub(crate) connect_rate: Option<f64>,
+    /// Wall-clock time of the first message, in seconds since 1970; `None`: when all connections are open.
+    pub(crate) start_at: Option<f64>,
     pub(crate) warmup_ns: u64,
     pub(crate) measure_ns: u64,
     /// How long after the last message deliveries are waited for.
@@ -51,6 +54,20 @@ pub(crate) struct Connection {
     pub(crate) is_subscriber: bool,
     /// Index into [`Load::publishers`].
     pub(crate) publisher: Option<u32>,
+    pub(crate) reading: Reading,
+}
+
+/// How a connection takes what the server sends. Slow readers are no subscribers: what they hear is not accounted for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Reading {
+    /// As fast as it comes.
+    Full,
+    /// Nothing after the upgrade.
+    Stopped,
+    /// So many bytes per second.
+    Throttled { bytes_per_s: f64 },
+    /// Nothing for the first `stall_ns` of every `every_ns`.
+    Stalling { stall_ns: u64, every_ns: u64 },
 }
 
 /// Who publishes what and when.
