@@ -97,8 +97,8 @@ impl Shard {
                 }
             }
         }
-        // Nothing was added meanwhile: keep the allocation.
-        debug_assert!(self.pending.is_empty(), "queueing a send does not ask for another");
+        // Who says goodbye by TLS asks again meanwhile: that is for the next turn.
+        pending.append(&mut self.pending);
         self.pending = pending;
     }
 
