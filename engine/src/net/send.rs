@@ -166,7 +166,8 @@ impl Shard {
             }
             self.slices = reused(slices);
         }
-        if cipher.is_empty() {
+        // A log slice of nothing but excluded messages has no bytes, and is booked like any other.
+        if cipher.is_empty() && log.is_none() {
             self.ciphers.push(cipher);
             return false;
         }
@@ -213,6 +214,9 @@ impl Shard {
         figures.book(self.counters());
         for queued in batch.drain(..) {
             if let Some(Shortfall::Failed(_)) = queued.shortfall {
+                if queued.cipher.is_some() {
+                    self.owe_cipher(&queued);
+                }
                 self.end(queued.slot, Ended::Reset, true);
             }
         }
@@ -349,15 +353,10 @@ impl Shard {
         let (now_ms, now_us) = (self.now_ms(), self.now_us);
         self.counters().bytes_sent.add(sent as u64);
         if let Some(cipher) = queued.cipher.take() {
-            let connection = self.connections.at_mut(slot);
-            if let Some(tls) = &mut connection.tls {
+            if let Some(tls) = &mut self.connections.at_mut(slot).tls {
                 tls.keep(cipher, sent);
-                if let Some(log) = &queued.log {
-                    let topic = self.topics.topic(log.topic);
-                    topic.books.exclude(log.excluded);
-                    tls.owe(Owed { books: std::rc::Rc::clone(&topic.books), deliveries: log.deliveries });
-                }
             }
+            self.owe_cipher(queued);
         }
         let connection = self.connections.at_mut(slot);
         connection.flags.blocked = true;
@@ -371,6 +370,17 @@ impl Shard {
         }
         self.port.arm_writable(slot);
         self.arm_timer(slot);
+    }
+
+    /// What was encrypted has left the log for good: its deliveries are settled or forfeited with the cipher text.
+    fn owe_cipher(&mut self, queued: &Queued) {
+        if let Some(log) = &queued.log
+            && let Some(tls) = &mut self.connections.at_mut(queued.slot).tls
+        {
+            let books = &self.topics.topic(log.topic).books;
+            books.exclude(log.excluded);
+            tls.owe(Owed { books: std::rc::Rc::clone(books), deliveries: log.deliveries });
+        }
     }
 
     /// Once the last byte is out: FIN; once the peer has ended too: the end.
