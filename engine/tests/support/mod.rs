@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+pub(crate) mod crowd;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod tls;
@@ -111,6 +112,23 @@ pub(crate) fn eventually_some<T>(what: &str, mut look: impl FnMut() -> Option<T>
         }
         assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
         std::thread::park_timeout(LOOK_EVERY);
+    }
+}
+
+/// Numbers that look random and are the same in every run (xorshift64).
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % bound
     }
 }
 

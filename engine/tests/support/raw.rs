@@ -38,7 +38,8 @@ impl Frame {
 /// A connection after its opening handshake.
 pub(crate) struct RawClient<S = TcpStream> {
     pub(crate) stream: S,
-    frames: Frames,
+    /// What came and was not read yet.
+    pub(crate) frames: Frames,
 }
 
 impl RawClient {
@@ -54,7 +55,7 @@ impl RawClient {
 
     /// Closes with RST instead of FIN.
     pub(crate) fn reset(self) {
-        reset(self.stream);
+        reset_on_close(&self.stream);
     }
 }
 
@@ -84,8 +85,8 @@ impl<S: Read + Write> RawClient<S> {
     /// As the stream's; `UnexpectedEof` if it ends within a frame.
     pub(crate) fn read(&mut self) -> io::Result<Option<Frame>> {
         loop {
-            if let Some(frame) = self.frames.next() {
-                return Ok(Some(frame));
+            if let Some((first, payload)) = self.frames.next() {
+                return Ok(Some(Frame { first, payload: payload.to_vec() }));
             }
             if self.frames.fill(&mut self.stream)? == 0 {
                 return if self.frames.is_empty() { Ok(None) } else { Err(ErrorKind::UnexpectedEof.into()) };
@@ -99,10 +100,10 @@ impl<S: Read + Write> RawClient<S> {
     }
 }
 
-/// Closes with RST instead of FIN.
-pub(crate) fn reset(stream: TcpStream) {
+/// Has the socket closed with RST instead of FIN.
+pub(crate) fn reset_on_close(stream: &TcpStream) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::Linger, &linger).unwrap();
+    nix::sys::socket::setsockopt(stream, nix::sys::socket::sockopt::Linger, &linger).unwrap();
 }
 
 /// A valid request for an upgrade.
@@ -118,6 +119,11 @@ pub(crate) fn masked_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = masked_header(first, payload.len() as u64);
     frame.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
     frame
+}
+
+/// The payload of a Close frame with this code.
+pub(crate) fn close_payload(code: u16) -> [u8; 2] {
+    code.to_be_bytes()
 }
 
 /// The header of a masked frame that announces so many bytes.
@@ -150,7 +156,12 @@ impl Frames {
     /// Reads once. Returns the bytes read; 0 is the end of the stream.
     pub(crate) fn fill(&mut self, stream: &mut impl Read) -> io::Result<usize> {
         let mut chunk = [0; 65536];
-        let bytes = stream.read(&mut chunk)?;
+        let bytes = loop {
+            match stream.read(&mut chunk) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.bytes.drain(..self.parsed);
         self.parsed = 0;
         self.bytes.extend_from_slice(&chunk[..bytes]);
@@ -169,8 +180,8 @@ impl Frames {
         Some(String::from_utf8(self.bytes[..end].to_vec()).unwrap())
     }
 
-    /// The next whole frame.
-    pub(crate) fn next(&mut self) -> Option<Frame> {
+    /// The next whole frame: its first byte and its payload.
+    pub(crate) fn next(&mut self) -> Option<(u8, &[u8])> {
         let input = &self.bytes[self.parsed..];
         let (&first, &second) = (input.first()?, input.get(1)?);
         assert_eq!(second & 0x80, 0, "a server masks no frame (RFC 6455 section 5.1)");
@@ -180,8 +191,9 @@ impl Frames {
             short => (2, u64::from(short)),
         };
         let end = header + usize::try_from(payload_bytes).unwrap();
-        let payload = input.get(header..end)?.to_vec();
+        let from = self.parsed + header;
+        input.get(end.saturating_sub(1))?;
         self.parsed += end;
-        Some(Frame { first, payload })
+        Some((first, &self.bytes[from..self.parsed]))
     }
 }
