@@ -67,18 +67,30 @@ struct Circumstances {
     kernel: String,
     /// The sysctl `kernel.io_uring_disabled`; kernels before 6.6 have none.
     disabled: Option<u8>,
-    /// Whether a seccomp filter is on this process.
+    /// Whether a seccomp filter is on this thread.
     filtered: bool,
 }
 
 /// Tries everything that the ring port needs.
 ///
+/// On a thread of its own: the kernel takes a ring apart after it is closed and interrupts the thread that used it, so
+/// that a later system call of the caller would fail with `EINTR`.
+///
 /// # Errors
 /// The first thing that failed, and why.
 pub fn probe_io_uring() -> Result<(), ProbeFailure> {
+    let thread = std::thread::Builder::new().name("probe".to_owned()).spawn(try_everything);
+    let failed = |error: io::Error| {
+        let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+        ProbeFailure::Other { call: "clone", errno }
+    };
+    thread.map_err(failed)?.join().expect("the probe returns what it found")
+}
+
+fn try_everything() -> Result<(), ProbeFailure> {
     let failed = |call, error: &io::Error| {
         let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
-        Circumstances::of_this_process().explain(call, errno)
+        Circumstances::of_this_thread().explain(call, errno)
     };
     let mut ring = IoUring::builder()
         .setup_single_issuer()
@@ -124,9 +136,9 @@ fn provided_buffers(ring: &IoUring) -> io::Result<()> {
 }
 
 impl Circumstances {
-    fn of_this_process() -> Self {
+    fn of_this_thread() -> Self {
         let disabled = read_to_string("/proc/sys/kernel/io_uring_disabled");
-        let status = read_to_string("/proc/self/status").unwrap_or_default();
+        let status = read_to_string("/proc/thread-self/status").unwrap_or_default();
         Self {
             kernel: kernel(),
             disabled: disabled.ok().and_then(|text| text.trim().parse().ok()),
