@@ -2,6 +2,8 @@
 //!
 //! In: the path as sent; out: the endpoint and the path decoded. Literal segments win over captures.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode_str;
 
 use crate::config::pattern::{self, Segment};
@@ -62,7 +64,7 @@ impl Router {
     pub(crate) fn find(&self, path: &str) -> Result<(u16, String), Refusal> {
         let missing = || Refusal::new(404, Refused::Path, "no such path");
         let rest = path.strip_prefix('/').ok_or_else(missing)?;
-        let parts: Option<Vec<_>> = rest.split('/').map(|part| percent_decode_str(part).decode_utf8().ok()).collect();
+        let parts: Option<Vec<_>> = rest.split('/').map(decode).collect();
         let parts = parts.ok_or_else(missing)?;
         let found = self
             .endpoints
@@ -90,8 +92,17 @@ impl Router {
     }
 }
 
+/// A segment with its escapes decoded; `None` if one is malformed or the result is not UTF-8.
+fn decode(segment: &str) -> Option<Cow<'_, str>> {
+    let is_escape = |rest: &str| rest.as_bytes().get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+    if !segment.split('%').skip(1).all(is_escape) {
+        return None;
+    }
+    percent_decode_str(segment).decode_utf8().ok()
+}
+
 /// The decoded path. A `/` inside a capture is kept apart from one between segments by its escape.
-fn topic_name(parts: &[std::borrow::Cow<'_, str>]) -> String {
+fn topic_name(parts: &[Cow<'_, str>]) -> String {
     let mut name = String::new();
     for part in parts {
         name.push('/');
