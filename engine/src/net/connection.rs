@@ -91,7 +91,7 @@ pub(crate) struct Connection {
     pub delayed_bytes: u32,
     /// Which entry of the timer heap counts; 0 without one.
     pub timer: u32,
-    /// In ms of the server's clock: when the phase began, the peer was last heard, a message came or went,
+    /// In ms of the server's clock: when the phase began, the peer was last heard, a message came,
     /// a ping was sent, the socket last took bytes while something waited.
     pub since_ms: u32,
     pub heard_ms: u32,

@@ -293,8 +293,6 @@ impl Shard {
             // What a full outbox had stopped goes on.
             self.resume_parsing(slot);
         }
-        let now = self.now_ms();
-        self.connections.at_mut(slot).active_ms = now;
     }
 
     /// The kernel took everything.
