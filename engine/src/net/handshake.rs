@@ -130,6 +130,7 @@ impl Shard {
         self.want_send(slot);
         self.resume_parsing(slot);
         self.arm_timer(slot);
+        self.on_last_input(slot);
     }
 }
 

@@ -112,6 +112,7 @@ impl Shard {
         if connection.unparsed.is_none() && may_resume && std::mem::take(&mut connection.flags.paused) {
             self.port.resume(slot);
         }
+        self.on_last_input(slot);
     }
 
     /// Has the connection's stash parsed in the next turn, if it has one.
@@ -299,16 +300,24 @@ impl Shard {
         let connection = self.connections.at_mut(slot);
         connection.flags.received_end = true;
         match connection.phase {
-            // Its end of stream says goodbye without a Close frame: what waits for it alone is still sent.
-            Phase::Open | Phase::Closing => {
-                connection.ended.get_or_insert(Ended::Client);
-                self.unsubscribe(slot, Dropped::Disconnected, true);
-                self.begin_draining(slot);
-            }
+            Phase::Open | Phase::Closing | Phase::Joining => self.on_last_input(slot),
             Phase::Draining if connection.flags.sent_end => self.end(slot, Ended::Client, false),
             Phase::Draining => {}
-            Phase::Handshake | Phase::Joining => self.end(slot, Ended::Client, false),
+            Phase::Handshake => self.end(slot, Ended::Client, false),
             Phase::Gone => {}
         }
+    }
+
+    /// Its end of stream says goodbye without a Close frame, once everything before it is parsed: a gate, a budget or the
+    /// topic's home may still hold that up. What waits for it alone is still sent.
+    pub(crate) fn on_last_input(&mut self, slot: u32) {
+        let connection = self.connections.at_mut(slot);
+        let waits = connection.unparsed.is_some() || !matches!(connection.phase, Phase::Open | Phase::Closing);
+        if !connection.flags.received_end || waits {
+            return;
+        }
+        connection.ended.get_or_insert(Ended::Client);
+        self.unsubscribe(slot, Dropped::Disconnected, true);
+        self.begin_draining(slot);
     }
 }
