@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 pub(crate) mod crowd;
+pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod tls;

@@ -63,14 +63,19 @@ impl<S: Read + Write> RawClient<S> {
     /// The opening handshake on a connection; whatever follows the 101 is kept.
     pub(crate) fn upgrade(mut stream: S, path: &str) -> Self {
         stream.write_all(upgrade_request(path).as_bytes()).unwrap();
+        Self::upgraded(stream)
+    }
+
+    /// A connection on which the request was sent already: reads the 101.
+    pub(crate) fn upgraded(mut stream: S) -> Self {
         let mut frames = Frames::default();
         let head = loop {
-            assert!(frames.fill(&mut stream).unwrap() > 0, "{path}: closed during the handshake");
+            assert!(frames.fill(&mut stream).unwrap() > 0, "closed during the handshake");
             if let Some(head) = frames.take_head() {
                 break head;
             }
         };
-        assert!(head.starts_with("HTTP/1.1 101 "), "{path}: {head}");
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         Self { stream, frames }
     }
 
