@@ -7,7 +7,10 @@ pub(crate) mod crowd;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod raw;
+#[path = "../seccomp/mod.rs"]
+pub(crate) mod seccomp;
 pub(crate) mod tls;
+pub(crate) mod watch;
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -25,9 +28,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Both drivers.
 pub(crate) const DRIVERS: [Driver; 2] = [Driver::IoUring, Driver::Epoll];
 
+/// The drivers that tests run with: both, or what `auto` falls back to where the environment has io_uring forbidden.
+pub(crate) fn drivers() -> &'static [Driver] {
+    if seccomp::is_asked_for() { &[Driver::Auto] } else { &DRIVERS }
+}
+
 /// Runs a test with both drivers, each on one shard and on three.
 pub(crate) fn for_each_setup(test: impl Fn(Driver, u16)) {
-    for driver in DRIVERS {
+    for &driver in drivers() {
         for shards in [1, 3] {
             // Shown only if the test fails.
             eprintln!("--- {driver}, {shards} shards");
@@ -45,7 +53,7 @@ pub(crate) fn config(driver: Driver, shards: u16) -> Config {
     };
     config.server.host = "127.0.0.1".to_owned();
     config.server.port = 0;
-    config.server.driver = driver;
+    config.server.driver = if seccomp::is_asked_for() { Driver::Auto } else { driver };
     config.server.shards = ShardCount::Count(shards);
     config.metrics.host = "127.0.0.1".to_owned();
     config.metrics.port = 0;
@@ -61,6 +69,7 @@ pub(crate) fn config_with(driver: Driver, shards: u16, change: impl FnMut(&mut E
 
 /// A server in this process that serves.
 pub(crate) fn start(config: &Config) -> Server {
+    seccomp::obey();
     Server::start(config).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -10,7 +10,7 @@ use engine::config::Config;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{PATIENCE, dial, directory, eventually_some};
+use super::{PATIENCE, dial, directory, eventually_some, seccomp};
 
 /// A running binary; killed when dropped.
 pub(crate) struct Process {
@@ -30,6 +30,7 @@ impl Process {
 
     /// The same with a command prepared by the caller, which may run the binary by another program.
     pub(crate) fn start_command(mut command: Command, test: &str, config: &Config) -> Self {
+        seccomp::obey();
         let directory = directory(test);
         std::fs::write(directory.join("test.yaml"), config.to_yaml()).unwrap();
         command.args(["serve", "--config", "test.yaml"]).current_dir(&directory).env_remove("PORT");
