@@ -3,6 +3,7 @@
 
 mod cli;
 mod cmd;
+mod compare;
 mod drive;
 mod measure;
 mod peer;
@@ -25,6 +26,9 @@ fn main() -> ExitCode {
         Command::Run(args) => cmd::load::run(&args),
         Command::Echo(args) => cmd::load::echo(&args),
         Command::Idle(args) => cmd::idle::idle(&args),
+        Command::Ab(args) => cmd::ab::ab(&args),
+        Command::Diff(args) => cmd::compare::diff(&args),
+        Command::Merge(args) => cmd::compare::merge(&args),
         Command::Peer(args) => cmd::peer::peer(&args),
     };
     let exit = done.unwrap_or_else(|(exit, message)| {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::compare::diff::{RULES_DEFAULT, Rule, Rules};
 use crate::measure::stamp::STAMP_BYTES;
 use crate::report::slo::Slo;
 use crate::scrape::MetricsUrl;
@@ -31,12 +32,18 @@ pub(crate) enum Command {
     Echo(EchoArgs),
     /// What an idle connection costs the server.
     Idle(IdleArgs),
+    /// Two server commands, compared pair by pair under the load of `run`.
+    Ab(AbArgs),
+    /// Two reports, compared figure by figure.
+    Diff(DiffArgs),
+    /// Reports of several processes or hosts become one.
+    Merge(MergeArgs),
     /// A null peer to measure the generator itself against.
     Peer(PeerArgs),
 }
 
 /// Where to, and what every kind of load shares.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct TargetArgs {
     /// Where to connect: ws://HOST:PORT/PATH or wss://…
     #[arg(long)]
@@ -176,6 +183,57 @@ pub(crate) struct IdleArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct AbArgs {
+    /// Command of server A, run by sh; it must end on SIGTERM.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) a: String,
+    /// Command of server B; both listen where --url says.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) b: String,
+    /// Pairs of runs.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) pairs: usize,
+    /// What is compared, and the smallest change that is of interest.
+    #[arg(long, value_name = "RULE", default_value = "cpu_us_per_delivery>+5%", value_parser = Rule::parse)]
+    pub(crate) fail_on: Rule,
+    /// Confidence of the interval.
+    #[arg(long, default_value_t = 0.98, value_parser = parse_confidence)]
+    pub(crate) confidence: f64,
+    /// Write the result there, as Markdown.
+    #[arg(long, value_name = "F")]
+    pub(crate) markdown: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// The report to compare with.
+    pub(crate) a: PathBuf,
+    /// The report to judge.
+    pub(crate) b: PathBuf,
+    /// What counts as worse: changes from A to B, like 'cpu_us_per_delivery>+5%'.
+    #[arg(long, value_name = "RULES", default_value = RULES_DEFAULT, value_parser = Rules::parse, allow_hyphen_values = true)]
+    pub(crate) fail_on: Rules,
+    /// Write the comparison there, as Markdown.
+    #[arg(long, value_name = "F")]
+    pub(crate) markdown: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// Reports of runs at the same time against the same server.
+    #[arg(required = true)]
+    pub(crate) reports: Vec<PathBuf>,
+    /// Write the whole there, as JSON; "-" for stdout instead of the table.
+    #[arg(long, value_name = "F")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write the whole there, as a page for a browser.
+    #[arg(long, value_name = "F")]
+    pub(crate) html: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct PeerArgs {
     /// What it does with messages.
     #[arg(value_enum)]
@@ -185,6 +243,12 @@ pub(crate) struct PeerArgs {
     pub(crate) listen: SocketAddr,
     #[command(flatten)]
     pub(crate) faults: FaultArgs,
+    /// Fan out at most so many deliveries per second, as a server does that is busy until then.
+    #[arg(long, value_name = "R", value_parser = units::positive)]
+    pub(crate) capacity: Option<f64>,
+    /// Spend so many ns of CPU on each delivery.
+    #[arg(long, value_name = "NS", default_value_t = 0)]
+    pub(crate) work_ns: u64,
 }
 
 /// Faults per delivery, for testing whether a load generator finds them.
@@ -232,6 +296,13 @@ fn parse_size(text: &str) -> Result<usize, String> {
 /// Source addresses, at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sources(pub(crate) Vec<IpAddr>);
+
+fn parse_confidence(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.5..=0.999).contains(&share) => Ok(share),
+        _ => Err(format!("{text:?} is not between 0.5 and 0.999")),
+    }
+}
 
 fn parse_sources(text: &str) -> Result<Sources, String> {
     let address = |text: &str| text.parse::<IpAddr>().map_err(|_| format!("{text:?} is no IP address"));

@@ -26,8 +26,17 @@ const SPARE_FILES: u64 = 64;
 /// # Errors
 /// What is wrong with the arguments, or why the load could not be driven at all, with the exit code for it.
 pub(crate) fn run(args: &RunArgs) -> Result<Exit, (Exit, String)> {
+    let (load, slo) = run_load(args)?;
+    drive(load, &args.target, slo.as_ref())
+}
+
+/// The load and the objectives that the flags of `run` or its scenario say.
+///
+/// # Errors
+/// What is wrong with them.
+pub(super) fn run_load(args: &RunArgs) -> Result<(Load, Option<Slo>), (Exit, String)> {
     if let Some(path) = &args.scenario {
-        return run_scenario(args, path);
+        return scenario_load(args, path).map_err(usage);
     }
     let target = target(&args.target, None).map_err(usage)?;
     let pacing = match args.outstanding {
@@ -37,7 +46,16 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, (Exit, String)> {
     };
     let common = common(&args.target, &args.traffic, Defaults::default()).map_err(usage)?;
     let load = build::relay(&target, &common, args.subscribers, args.publishers, pacing).map_err(usage)?;
-    drive(load, &args.target, args.traffic.slo.as_ref())
+    Ok((load, args.traffic.slo.clone()))
+}
+
+fn scenario_load(args: &RunArgs, path: &Path) -> Result<(Load, Option<Slo>), String> {
+    let scenario = Scenario::read(path)?;
+    let target = target(&args.target, scenario.url.as_deref())?;
+    let defaults = Defaults { seed: scenario.seed, connect_rate: scenario.connect.rate, phases: scenario.phases };
+    let common = common(&args.target, &args.traffic, defaults)?;
+    let load = scenario.load(&target, &common)?;
+    Ok((load, args.traffic.slo.clone().or(scenario.slo)))
 }
 
 /// `loadgen echo`.
@@ -53,15 +71,6 @@ pub(crate) fn echo(args: &EchoArgs) -> Result<Exit, (Exit, String)> {
     let common = common(&args.target, &args.traffic, Defaults::default()).map_err(usage)?;
     let load = build::echo(&target, &common, args.connections, pacing, None).map_err(usage)?;
     drive(load, &args.target, args.traffic.slo.as_ref())
-}
-
-fn run_scenario(args: &RunArgs, path: &Path) -> Result<Exit, (Exit, String)> {
-    let scenario = Scenario::read(path).map_err(usage)?;
-    let target = target(&args.target, scenario.url.as_deref()).map_err(usage)?;
-    let defaults = Defaults { seed: scenario.seed, connect_rate: scenario.connect.rate, phases: scenario.phases };
-    let common = common(&args.target, &args.traffic, defaults).map_err(usage)?;
-    let load = scenario.load(&target, &common).map_err(usage)?;
-    drive(load, &args.target, args.traffic.slo.as_ref().or(scenario.slo.as_ref()))
 }
 
 /// Checks and resolves the URL; `or` is the scenario's.
@@ -123,7 +132,7 @@ pub(super) fn write_json(path: &Path, document: &impl serde::Serialize) -> Resul
     write(path, &text)
 }
 
-fn write(path: &Path, text: &str) -> Result<(), (Exit, String)> {
+pub(super) fn write(path: &Path, text: &str) -> Result<(), (Exit, String)> {
     std::fs::write(path, text).map_err(|e| (Exit::Failed, format!("cannot write {}: {e}", path.display())))
 }
 

@@ -1,5 +1,7 @@
 //! The commands: from arguments to an exit code. Each file is one command.
 
+pub(crate) mod ab;
+pub(crate) mod compare;
 pub(crate) mod idle;
 pub(crate) mod load;
 pub(crate) mod peer;

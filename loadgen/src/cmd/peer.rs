@@ -15,7 +15,7 @@ pub(crate) fn peer(args: &PeerArgs) -> Result<Exit, (Exit, String)> {
     let failed = |e: std::io::Error| (Exit::Failed, format!("cannot listen on {}: {e}", args.listen));
     limits::raise_open_files().map_err(failed)?;
     signal::install();
-    let mut peer = Peer::new(args.kind, args.listen, args.faults).map_err(failed)?;
+    let mut peer = Peer::new(args).map_err(failed)?;
     println!("Listening on {}", peer.address().map_err(failed)?);
     std::io::stdout().flush().map_err(failed)?;
     let faults = peer.run().map_err(failed)?;

@@ -2,6 +2,7 @@
 //! test whether it finds faults. One thread, epoll, no limits to speak of; not for any other use.
 
 mod faults;
+mod work;
 
 use std::collections::HashMap;
 use std::io;
@@ -10,13 +11,14 @@ use std::os::fd::AsRawFd;
 
 use socket2::Socket;
 
-use crate::cli::{FaultArgs, PeerKind};
+use crate::cli::{PeerArgs, PeerKind};
 use crate::sys::epoll::EpollPort;
 use crate::sys::port::Ready;
 use crate::sys::{signal, socket};
 use crate::wire::message::{self, Assembly, Incoming};
 use crate::wire::{frame, handshake};
 use faults::{Faults, Made};
+use work::Work;
 
 /// A reader that is this far behind is cut off.
 const OUTBOX_BYTES_MAX: usize = 64 << 20;
@@ -37,6 +39,7 @@ pub(crate) struct Peer {
     dirty: Vec<u32>,
     graveyard: Vec<Socket>,
     faults: Faults,
+    work: Work,
 }
 
 #[derive(Default)]
@@ -60,12 +63,12 @@ struct Topic {
 impl Peer {
     /// # Errors
     /// When the address is taken or not ours.
-    pub(crate) fn new(kind: PeerKind, listen: SocketAddr, faults: FaultArgs) -> io::Result<Self> {
-        let listener = socket::listen(listen)?;
+    pub(crate) fn new(args: &PeerArgs) -> io::Result<Self> {
+        let listener = socket::listen(args.listen)?;
         let mut port = EpollPort::new()?;
         port.add_readable(listener.as_raw_fd())?;
         Ok(Self {
-            kind,
+            kind: args.kind,
             port,
             listener,
             connections: Vec::new(),
@@ -74,7 +77,8 @@ impl Peer {
             topic_of_path: HashMap::new(),
             dirty: Vec::new(),
             graveyard: Vec::new(),
-            faults: Faults::new(faults),
+            faults: Faults::new(args.faults),
+            work: Work::new(args),
         })
     }
 
@@ -196,10 +200,12 @@ impl Peer {
                 continue;
             }
             let turn = std::mem::take(&mut self.topics[topic].turn);
+            self.work.wait_until_free();
             for at in (0..self.topics[topic].subscribers.len()).rev() {
                 let slot = self.topics[topic].subscribers[at];
                 let connection = &mut self.connections[slot as usize];
                 let Some(socket) = &connection.socket else { continue };
+                self.work.spend(&turn);
                 let mut sent = 0;
                 if self.faults.is_on() {
                     self.faults.copy_turn(slot, &turn, &mut connection.outbox);

@@ -306,6 +306,14 @@ impl ServerReport {
     }
 }
 
+impl ServerReport {
+    /// The CPU time was spent on more deliveries than this report's: those are `share` of all.
+    pub(crate) fn spread_over(&mut self, share: f64) {
+        self.cpu_us_per_delivery = self.cpu_us_per_delivery.map(|us| us * share);
+        self.deliveries_per_cpu_s = self.deliveries_per_cpu_s.map(|count| count / share);
+    }
+}
+
 impl GeneratorReport {
     fn new(load: &LoadFacts, found: &Findings) -> Self {
         let window = &found.window;
@@ -341,12 +349,16 @@ impl SecondReport {
 
 impl Curves {
     fn new(found: &Findings) -> Self {
+        Self::of(&found.response, &found.service, &found.completion, &found.figures.lateness)
+    }
+
+    pub(crate) fn of(response: &Recorder, service: &Recorder, completion: &Recorder, lateness: &Recorder) -> Self {
         let points = |recorder: &Recorder| recorder.curve().map(|(share, ns, _)| (share, ns as f64 / 1000.0)).collect();
         Self {
-            response: points(&found.response),
-            service: points(&found.service),
-            completion: points(&found.completion),
-            lateness: points(&found.figures.lateness),
+            response: points(response),
+            service: points(service),
+            completion: points(completion),
+            lateness: points(lateness),
         }
     }
 }

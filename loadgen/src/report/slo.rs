@@ -44,8 +44,9 @@ enum Comparison {
     GreaterOrEqual,
 }
 
+/// A figure of a report that rules can be about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Metric {
+pub(crate) enum Metric {
     Latency(Distribution, Quantile),
     Reach,
     Lost,
@@ -57,7 +58,7 @@ enum Metric {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Distribution {
+pub(crate) enum Distribution {
     Response,
     Service,
     Completion,
@@ -65,7 +66,7 @@ enum Distribution {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Quantile {
+pub(crate) enum Quantile {
     P50,
     P90,
     P99,
@@ -146,7 +147,8 @@ impl Clause {
 }
 
 impl Metric {
-    fn parse(name: &str) -> Option<Self> {
+    /// By its name, as [`Slo::parse`] says; `None`: there is none of this name.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         Some(match name {
             "reach" => Self::Reach,
             "lost" => Self::Lost,
@@ -176,7 +178,13 @@ impl Metric {
         })
     }
 
-    fn value(self, report: &Report) -> Option<f64> {
+    /// More of it is better.
+    pub(crate) fn is_better_high(self) -> bool {
+        matches!(self, Self::Reach | Self::DeliveriesPerS)
+    }
+
+    /// What a report says; `None`: it was not measured, or the quantile lies among the lost.
+    pub(crate) fn value(self, report: &Report) -> Option<f64> {
         match self {
             Self::Latency(distribution, quantile) => {
                 let of: &Summary = match distribution {

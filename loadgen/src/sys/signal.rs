@@ -23,6 +23,12 @@ pub(crate) fn asked_to_stop() -> bool {
     ASKED_TO_STOP.load(Ordering::Relaxed)
 }
 
+/// Sends SIGTERM to a process that we have started.
+pub(crate) fn terminate(pid: u32) {
+    // SAFETY: kill touches no memory; a process that is gone is an error that needs no answer.
+    unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
+}
+
 extern "C" fn note(_signal: libc::c_int) {
     ASKED_TO_STOP.store(true, Ordering::Relaxed);
 }
