@@ -240,3 +240,14 @@ impl Connections {
             .map(|(slot, _)| slot as u32)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Connection>() <= 176, "{} bytes", size_of::<Connection>());
+        assert!(size_of::<crate::relay::topic::Subscriber>() <= 48);
+    }
+}
