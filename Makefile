@@ -45,7 +45,7 @@ lint: ## format and lints
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 fuzz: ## mutated input against the protocol for SECONDS (default 60)
-	$(CARGO) run --release --manifest-path proto/fuzz/Cargo.toml -- --seconds $(SECONDS)
+	proto/fuzz/run.sh $(SECONDS)
 
 bench: build-all ## ringrelay beside its peers, interleaved (root: in an own network namespace); options by ARGS
 	perf/compare.py $(ARGS)
