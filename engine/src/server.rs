@@ -110,6 +110,7 @@ impl Server {
         let control_node = nodes.pop().expect("the mesh has one node more than shards");
         let threads = spawn_shards(&config, nodes, listeners, &placement.cores, &counters, tls.as_ref(), io_uring)?;
         let (commands, inbox) = unbounded_channel();
+        let (ready, conducting) = mpsc::channel();
         let conductor = Conductor {
             config: Arc::clone(&config),
             node: control_node,
@@ -122,9 +123,12 @@ impl Server {
             inbox,
             commands: commands.clone(),
             signals,
+            ready,
         };
         let (control, _) =
             runtime::spawn(io_uring, "control", move || conductor.run()).map_err(cannot("start the control thread"))?;
+        // Who reads "Listening" may send a signal at once.
+        conducting.recv().map_err(cannot("start the control thread"))?;
         tracing::info!("Listening on {address}");
         if let Some(admin) = admin_address {
             tracing::info!("Admin on {admin}: /metrics /healthz /readyz");

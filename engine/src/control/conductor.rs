@@ -51,6 +51,8 @@ pub(crate) struct Conductor {
     pub inbox: UnboundedReceiver<Command>,
     pub commands: UnboundedSender<Command>,
     pub signals: bool,
+    /// Told once signals are handled and the admin port serves.
+    pub ready: std::sync::mpsc::Sender<()>,
 }
 
 impl Conductor {
@@ -59,6 +61,8 @@ impl Conductor {
         let mut signals = self.signals.then(|| Signals::new().expect("handlers for three signals can be installed"));
         let (stop_admin, admin) = self.serve_admin();
         self.health.advance(State::Ready);
+        // Nobody listens only if the start was given up.
+        let _ = self.ready.send(());
         let mut active = ticker(ACTIVE_EVERY);
         let mut report = ticker(REPORT_EVERY);
         loop {
