@@ -29,6 +29,8 @@ fn main() -> ExitCode {
         Command::Ab(args) => cmd::ab::ab(&args),
         Command::Diff(args) => cmd::compare::diff(&args),
         Command::Merge(args) => cmd::compare::merge(&args),
+        Command::Search(args) => cmd::search::search(&args),
+        Command::Doctor(args) => cmd::doctor::doctor(&args),
         Command::Peer(args) => cmd::peer::peer(&args),
     };
     let exit = done.unwrap_or_else(|(exit, message)| {

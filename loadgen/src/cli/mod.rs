@@ -32,12 +32,16 @@ pub(crate) enum Command {
     Echo(EchoArgs),
     /// What an idle connection costs the server.
     Idle(IdleArgs),
+    /// The highest rate, or the most subscribers, at which the SLO holds.
+    Search(SearchArgs),
     /// Two server commands, compared pair by pair under the load of `run`.
     Ab(AbArgs),
     /// Two reports, compared figure by figure.
     Diff(DiffArgs),
     /// Reports of several processes or hosts become one.
     Merge(MergeArgs),
+    /// What this machine allows, and how to raise what is too low.
+    Doctor(DoctorArgs),
     /// A null peer to measure the generator itself against.
     Peer(PeerArgs),
 }
@@ -99,7 +103,7 @@ pub(crate) struct TargetArgs {
 }
 
 /// Messages, and for how long.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct TrafficArgs {
     /// Open loop: messages per second of all publishers together.
     #[arg(long, value_name = "R", value_parser = units::positive)]
@@ -130,7 +134,7 @@ pub(crate) struct TrafficArgs {
     pub(crate) slo: Option<Slo>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct RunArgs {
     /// A YAML file of groups, phases and objectives, instead of the flags that say what is sent by whom.
     #[arg(value_name = "SCENARIO.yaml", conflicts_with_all = ["subscribers", "publishers", "rate", "outstanding", "size", "text", "arrivals"])]
@@ -180,6 +184,41 @@ pub(crate) struct IdleArgs {
     /// How long to hold the idle connections and watch the server's CPU.
     #[arg(long, default_value = "5s", value_parser = units::duration_ns)]
     pub(crate) hold: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SearchArgs {
+    /// What is raised until the SLO breaks.
+    #[arg(long, value_enum, default_value_t = SearchOver::Rate)]
+    pub(crate) over: SearchOver,
+    /// Where to begin.
+    #[arg(long, value_name = "LOW", default_value_t = 100.0, value_parser = units::positive)]
+    pub(crate) from: f64,
+    /// Where to stop, also if the SLO still holds.
+    #[arg(long, value_name = "HIGH", default_value_t = 1_000_000.0, value_parser = units::positive)]
+    pub(crate) to: f64,
+    /// How close the two ends of the answer come, in per cent.
+    #[arg(long, value_name = "PERCENT", default_value_t = 3.0, value_parser = units::positive)]
+    pub(crate) precision: f64,
+    /// The answer is given after so many runs at the latest.
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    pub(crate) runs_max: usize,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// What `search` raises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SearchOver {
+    Rate,
+    Subscribers,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Connections that are wanted.
+    #[arg(long, value_name = "N", default_value_t = 15_000)]
+    pub(crate) connections: u32,
 }
 
 #[derive(Debug, Args)]
@@ -243,7 +282,7 @@ pub(crate) struct PeerArgs {
     pub(crate) listen: SocketAddr,
     #[command(flatten)]
     pub(crate) faults: FaultArgs,
-    /// Fan out at most so many deliveries per second, as a server does that is busy until then.
+    /// Fan out at most so many deliveries per second.
     #[arg(long, value_name = "R", value_parser = units::positive)]
     pub(crate) capacity: Option<f64>,
     /// Spend so many ns of CPU on each delivery.

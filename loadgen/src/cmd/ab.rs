@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::Exit;
-use super::load::{find, run_load, usage, write, write_json};
+use super::load::{find, is_json_on_stdout, run_load, usage, write, write_json};
 use crate::cli::AbArgs;
 use crate::compare::rank::{self, Estimate, Outcome};
 use crate::report::verdict::Verdict;
@@ -83,7 +83,9 @@ pub(crate) fn ab(args: &AbArgs) -> Result<Exit, (Exit, String)> {
         invalid_runs,
     };
     let text = describe(&report);
-    println!("{text}");
+    if !is_json_on_stdout(args.run.target.json.as_deref()) {
+        println!("{text}");
+    }
     if let Some(path) = &args.run.target.json {
         write_json(path, &report)?;
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Exit;
-use super::load::{usage, write, write_json};
+use super::load::{is_json_on_stdout, usage, write, write_json};
 use crate::cli::{DiffArgs, MergeArgs};
 use crate::compare::diff::Comparison;
 use crate::compare::merge;
@@ -39,7 +39,7 @@ pub(crate) fn diff(args: &DiffArgs) -> Result<Exit, (Exit, String)> {
 pub(crate) fn merge(args: &MergeArgs) -> Result<Exit, (Exit, String)> {
     let reports = args.reports.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
     let whole = merge::merge(&reports).map_err(usage)?;
-    if args.json.as_deref() != Some(Path::new("-")) {
+    if !is_json_on_stdout(args.json.as_deref()) {
         print!("{}", table::render(&whole));
     }
     if let Some(path) = &args.json {

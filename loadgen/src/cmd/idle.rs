@@ -1,11 +1,9 @@
 //! `idle`: what a connection costs the server that has exchanged a few messages and now says nothing.
 
-use std::path::Path;
-
 use serde::Serialize;
 
 use super::Exit;
-use super::load::{find, target, usage, write_json};
+use super::load::{find, is_json_on_stdout, target, usage, write_json};
 use crate::cli::IdleArgs;
 use crate::report::{Env, SCHEMA};
 use crate::workload::build::{self, Common, Pacing};
@@ -71,7 +69,7 @@ pub(crate) fn idle(args: &IdleArgs) -> Result<Exit, (Exit, String)> {
         idle_seconds: found.window.seconds,
         env: Env::read(args.target.url.as_deref().unwrap_or_default(), seed, found.window.seconds),
     };
-    if args.target.json.as_deref() != Some(Path::new("-")) {
+    if !is_json_on_stdout(args.target.json.as_deref()) {
         print_table(&report);
     }
     if let Some(path) = &args.target.json {

@@ -121,6 +121,11 @@ fn write_files(args: &TargetArgs, report: &Report, found: &Findings) -> Result<(
     json.and(html).and(hlog).and(hgrm)
 }
 
+/// The JSON takes the place of the text on stdout.
+pub(super) fn is_json_on_stdout(json: Option<&Path>) -> bool {
+    json == Some(Path::new("-"))
+}
+
 /// Writes a JSON document to `path` (`-`: stdout).
 pub(super) fn write_json(path: &Path, document: &impl serde::Serialize) -> Result<(), (Exit, String)> {
     let mut text = serde_json::to_string_pretty(document).expect("a report has string keys only");
@@ -140,7 +145,7 @@ fn drive(load: Load, args: &TargetArgs, slo: Option<&Slo>) -> Result<Exit, (Exit
     let env = Env::read(args.url.as_deref().unwrap_or_default(), load.seed, load.measure_ns as f64 / 1e9);
     let (found, facts) = find(load, args, None)?;
     let report = Report::new(&facts, &found, slo, env);
-    if args.json.as_deref() != Some(Path::new("-")) {
+    if !is_json_on_stdout(args.json.as_deref()) {
         print!("{}", table::render(&report));
     }
     write_files(args, &report, &found)?;

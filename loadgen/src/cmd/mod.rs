@@ -2,9 +2,11 @@
 
 pub(crate) mod ab;
 pub(crate) mod compare;
+pub(crate) mod doctor;
 pub(crate) mod idle;
 pub(crate) mod load;
 pub(crate) mod peer;
+pub(crate) mod search;
 
 /// How the process ends, as the contract fixes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

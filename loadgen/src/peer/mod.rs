@@ -200,12 +200,11 @@ impl Peer {
                 continue;
             }
             let turn = std::mem::take(&mut self.topics[topic].turn);
-            self.work.wait_until_free();
+            self.work.pay(&turn, self.topics[topic].subscribers.len());
             for at in (0..self.topics[topic].subscribers.len()).rev() {
                 let slot = self.topics[topic].subscribers[at];
                 let connection = &mut self.connections[slot as usize];
                 let Some(socket) = &connection.socket else { continue };
-                self.work.spend(&turn);
                 let mut sent = 0;
                 if self.faults.is_on() {
                     self.faults.copy_turn(slot, &turn, &mut connection.outbox);

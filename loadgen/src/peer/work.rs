@@ -1,8 +1,13 @@
 //! Making a null peer as slow as is wanted: a capacity in deliveries per second, or CPU time per delivery.
 
+use std::time::Duration;
+
 use crate::cli::PeerArgs;
 use crate::sys::clock::now_ns;
 use crate::wire::frame;
+
+/// How far behind its capacity the peer may catch up.
+const CREDIT_NS: f64 = 20e6;
 
 /// What each delivery costs on top of what it takes.
 #[derive(Debug)]
@@ -20,29 +25,25 @@ impl Work {
         Self { delivery_ns: args.capacity.map_or(0.0, |rate| 1e9 / rate), work_ns: args.work_ns, free_at_ns: 0.0 }
     }
 
-    /// Waits, busy as a server is, until the deliveries so far are paid for.
-    pub(super) fn wait_until_free(&mut self) {
-        let now = now_ns() as f64;
-        self.free_at_ns = self.free_at_ns.max(now);
-        while (now_ns() as f64) < self.free_at_ns {
-            std::hint::spin_loop();
-        }
-    }
-
-    /// Books the delivery of a turn's frames to one connection.
-    pub(super) fn spend(&mut self, turn: &[u8]) {
+    /// Pays for the delivery of a turn's frames to so many connections, before they are sent. Waiting for the capacity
+    /// takes no CPU, which others may need to measure this peer.
+    pub(super) fn pay(&mut self, turn: &[u8], connections: usize) {
         if self.delivery_ns == 0.0 && self.work_ns == 0 {
             return;
         }
-        let (mut at, mut frames) = (0, 0);
+        let (mut at, mut deliveries) = (0, 0);
         while let Ok(Some(header)) = frame::decode_header(&turn[at..], false) {
             at += header.header_bytes + header.payload_bytes as usize;
-            frames += 1;
+            deliveries += connections as u64;
         }
-        self.free_at_ns += self.delivery_ns * frames as f64;
-        let until = now_ns() + self.work_ns * frames;
-        while self.work_ns > 0 && now_ns() < until {
+        let busy_until = now_ns() + self.work_ns * deliveries;
+        while now_ns() < busy_until {
             std::hint::spin_loop();
+        }
+        // A wake that comes late is made up for, idle time is not.
+        self.free_at_ns = self.free_at_ns.max(now_ns() as f64 - CREDIT_NS) + self.delivery_ns * deliveries as f64;
+        while let left @ 1.. = (self.free_at_ns - now_ns() as f64) as i64 {
+            std::thread::park_timeout(Duration::from_nanos(left as u64));
         }
     }
 }
