@@ -105,8 +105,8 @@ fn with_exclude_sender_a_publisher_hears_all_but_itself() {
         for path in ["/", "/rooms/a"] {
             let mut clients: Vec<_> = (0..4).map(|_| RawClient::connect(server.address(), path)).collect();
             for round in 0..20 {
-                for index in 0..clients.len() {
-                    say(&mut clients[index], &format!("{round} of {index}"));
+                for (index, client) in clients.iter_mut().enumerate() {
+                    say(client, &format!("{round} of {index}"));
                 }
             }
             for (index, client) in clients.iter_mut().enumerate() {
