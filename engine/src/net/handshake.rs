@@ -130,7 +130,6 @@ impl Shard {
         self.want_send(slot);
         self.resume_parsing(slot);
         self.arm_timer(slot);
-        self.on_last_input(slot);
     }
 }
 

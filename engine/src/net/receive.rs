@@ -115,12 +115,14 @@ impl Shard {
         self.on_last_input(slot);
     }
 
-    /// Has the connection's stash parsed in the next turn, if it has one.
+    /// Has the connection's stash parsed in the next turn, if it has one, and its end of stream heeded. Never at once: the
+    /// caller may stand in the middle of a topic that would end with it.
     pub(crate) fn resume_parsing(&mut self, slot: u32) {
         let id = self.connections.id(slot);
         let connection = self.connections.at_mut(slot);
         connection.flags.gated = false;
-        if connection.unparsed.is_some() && !connection.flags.backlogged {
+        let has_input = connection.unparsed.is_some() || connection.flags.received_end;
+        if has_input && !connection.flags.backlogged {
             connection.flags.backlogged = true;
             self.backlog.push_back(id);
         }
@@ -310,7 +312,7 @@ impl Shard {
 
     /// Its end of stream says goodbye without a Close frame, once everything before it is parsed: a gate, a budget or the
     /// topic's home may still hold that up. What waits for it alone is still sent.
-    pub(crate) fn on_last_input(&mut self, slot: u32) {
+    fn on_last_input(&mut self, slot: u32) {
         let connection = self.connections.at_mut(slot);
         let waits = connection.unparsed.is_some() || !matches!(connection.phase, Phase::Open | Phase::Closing);
         if !connection.flags.received_end || waits {
