@@ -40,6 +40,12 @@ pub(crate) fn ask_upgrade(address: SocketAddr, target: &str, headers: &str) -> A
     ask(address, upgrade_request(target, headers))
 }
 
+/// The same on a stream of any kind.
+pub(crate) fn ask_upgrade_over(mut stream: impl Read + Write, target: &str) -> Answer {
+    stream.write_all(upgrade_request(target, "").as_bytes()).unwrap();
+    read_answer(&mut stream)
+}
+
 /// Reads an answer: a 101 to the end of its head, any other to the end of the stream.
 pub(crate) fn read_answer(stream: &mut impl Read) -> Answer {
     let mut bytes = Vec::new();

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use engine::config::Config;
 use nix::sys::signal::{Signal, kill};
@@ -40,10 +40,9 @@ impl Process {
         std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut process = Self { child, address: nowhere, admin: nowhere, lines, log: Vec::new() };
-        process.address = process.wait_for_line("Listening on ").parse().unwrap();
+        process.address = leading_address(&process.wait_for_line("Listening on "));
         if config.metrics.enabled {
-            let line = process.wait_for_line("Admin on ");
-            process.admin = line.split(": ").next().unwrap().parse().unwrap();
+            process.admin = leading_address(&process.wait_for_line("Admin on "));
         }
         process
     }
@@ -60,6 +59,11 @@ impl Process {
 
     /// Waits for a log line that contains `text`, now or earlier; what follows `text` is returned.
     pub(crate) fn wait_for_line(&mut self, text: &str) -> String {
+        self.wait_for_line_within(text, PATIENCE)
+    }
+
+    /// The same for a line that takes its time.
+    pub(crate) fn wait_for_line_within(&mut self, text: &str, patience: Duration) -> String {
         let began = Instant::now();
         let mut looked_at = 0;
         loop {
@@ -67,7 +71,7 @@ impl Process {
                 return line.split_once(text).unwrap().1.to_owned();
             }
             looked_at = self.log.len();
-            match self.lines.recv_timeout(PATIENCE.saturating_sub(began.elapsed())) {
+            match self.lines.recv_timeout(patience.saturating_sub(began.elapsed())) {
                 Ok(line) => self.log.push(line),
                 Err(_) => panic!("{text:?} is never logged: {:#?}", self.log),
             }
@@ -116,10 +120,19 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("what {} logged: {:#?}", self.child.id(), self.log());
+        }
         // Failure means that it has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The address that a line goes on with, as text or within JSON.
+fn leading_address(rest: &str) -> SocketAddr {
+    let address = rest.split([' ', '"']).next().expect("a split has a first part");
+    address.trim_end_matches(':').parse().unwrap()
 }
 
 /// One GET on a connection of its own: status and body. Status 0: the connection ends without an answer.
