@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Ab(args) => cmd::ab::ab(&args),
         Command::Diff(args) => cmd::compare::diff(&args),
         Command::Merge(args) => cmd::compare::merge(&args),
+        Command::Storm(args) => cmd::load::storm(&args),
         Command::Search(args) => cmd::search::search(&args),
         Command::Doctor(args) => cmd::doctor::doctor(&args),
         Command::Peer(args) => cmd::peer::peer(&args),

@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Echo(EchoArgs),
     /// What an idle connection costs the server.
     Idle(IdleArgs),
+    /// Connections that are cut at once and come back, beside others that go on.
+    Storm(StormArgs),
     /// The highest rate, or the most subscribers, at which the SLO holds.
     Search(SearchArgs),
     /// Two server commands, compared pair by pair under the load of `run`.
@@ -273,6 +275,27 @@ pub(crate) struct MergeArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct StormArgs {
+    /// Connections of which a share is cut; they hear the same URL as the subscribers, who are left alone.
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) connections: u32,
+    /// Share of them that is cut.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5, value_parser = parse_share)]
+    pub(crate) kill: f64,
+    /// When, after the beginning of the measurement.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::duration_ns)]
+    pub(crate) after: u64,
+    /// The first wait before a reconnect is up to this, at random; each failure doubles it.
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = units::duration_ns)]
+    pub(crate) backoff: u64,
+    /// The longest wait before a reconnect.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::duration_ns)]
+    pub(crate) backoff_max: u64,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct PeerArgs {
     /// What it does with messages.
     #[arg(value_enum)]
@@ -335,6 +358,13 @@ fn parse_size(text: &str) -> Result<usize, String> {
 /// Source addresses, at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sources(pub(crate) Vec<IpAddr>);
+
+fn parse_share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err(format!("{text:?} is no share above 0 and up to 1")),
+    }
+}
 
 fn parse_confidence(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {

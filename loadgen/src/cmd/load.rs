@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Exit;
-use crate::cli::{EchoArgs, RunArgs, TargetArgs, TrafficArgs};
+use crate::cli::{EchoArgs, RunArgs, StormArgs, TargetArgs, TrafficArgs};
 use crate::drive::conductor::{self, Findings, Options};
 use crate::report::slo::Slo;
 use crate::report::verdict::Verdict;
@@ -11,9 +11,9 @@ use crate::report::{Env, LoadFacts, Report, hdr, html, table};
 use crate::sys::{limits, signal};
 use crate::wire::tls::Tls;
 use crate::wire::url::WsUrl;
-use crate::workload::Load;
 use crate::workload::build::{self, Common, Pacing, Target};
 use crate::workload::scenario::{Phases, Scenario};
+use crate::workload::{Connection, Load, Reading, Storm};
 
 /// Messages per second when neither a rate nor a window is given.
 const RATE_DEFAULT: f64 = 100.0;
@@ -71,6 +71,26 @@ pub(crate) fn echo(args: &EchoArgs) -> Result<Exit, (Exit, String)> {
     let common = common(&args.target, &args.traffic, Defaults::default()).map_err(usage)?;
     let load = build::echo(&target, &common, args.connections, pacing, None).map_err(usage)?;
     drive(load, &args.target, args.traffic.slo.as_ref())
+}
+
+/// `loadgen storm`.
+///
+/// # Errors
+/// As [`run`]; also connections that did not come back.
+pub(crate) fn storm(args: &StormArgs) -> Result<Exit, (Exit, String)> {
+    let (mut load, slo) = run_load(&args.run)?;
+    if args.after >= load.measure_ns {
+        return Err(usage("--after must lie within --duration".into()));
+    }
+    let cut = Connection { topic: 0, is_subscriber: false, publisher: None, reading: Reading::Full };
+    load.connections.extend(std::iter::repeat_n(cut, args.connections as usize));
+    load.storm = Some(Storm {
+        after_ns: args.after,
+        share: args.kill,
+        backoff_ns: args.backoff,
+        backoff_max_ns: args.backoff_max,
+    });
+    drive(load, &args.run.target, slo.as_ref())
 }
 
 /// Checks and resolves the URL; `or` is the scenario's.

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::publishing::Figures;
 use super::shared::{Note, Progress, Schedule, Shared, Stage};
+use super::storm::StormFigures;
 use super::worker::{Outcome, Worker};
 use crate::measure::recorder::Recorder;
 use crate::measure::stamp::Stamper;
@@ -54,6 +55,7 @@ pub(crate) struct Findings {
     pub(crate) spread: Recorder,
     pub(crate) handshake: Recorder,
     pub(crate) turns: Recorder,
+    pub(crate) storm: Option<StormFigures>,
     /// The busiest thread's share of the measured time in which it did not wait.
     pub(crate) busy_share_max: f64,
     pub(crate) window: Window,
@@ -301,6 +303,7 @@ impl Conductor<'_> {
             let has_finished = |p: &Progress| p.has_finished_sending.load(Ordering::Acquire);
             if self.shared.threads.iter().all(|thread| has_finished(&thread.progress))
                 && self.shared.sum(|p| &p.booked) >= self.shared.sum(|p| &p.expected)
+                && self.shared.sum(|p| &p.away) == 0
             {
                 break;
             }
@@ -354,7 +357,8 @@ impl Conductor<'_> {
     fn drive_live(&mut self, start_ns: u64) {
         let at = now_ns().saturating_sub(start_ns) / SECOND_NS;
         let (sent, delivered) = (self.shared.sum(|p| &p.sent), self.shared.sum(|p| &p.booked));
-        let open = self.shared.sum(|p| &p.opened) - self.shared.sum(|p| &p.ended);
+        let gone = self.shared.sum(|p| &p.ended) + self.shared.sum(|p| &p.away);
+        let open = self.shared.sum(|p| &p.opened).saturating_sub(gone);
         if at <= self.seconds.len() as u64 {
             return;
         }
@@ -390,6 +394,10 @@ impl Conductor<'_> {
     }
 
     fn gather(mut self, outcomes: Vec<Outcome>, window: Window) -> Findings {
+        let away = self.shared.sum(|p| &p.away);
+        if away > 0 {
+            self.failure.get_or_insert(format!("{away} connections did not come back after the storm"));
+        }
         self.look(Duration::ZERO);
         let is_slow = |connection: &&crate::workload::Connection| connection.reading != Reading::Full;
         self.connections.slow = self.shared.load.connections.iter().filter(is_slow).count() as u64;
@@ -422,6 +430,7 @@ impl Conductor<'_> {
             spread: all.tally.spread,
             handshake: all.handshake,
             turns: all.turns,
+            storm: all.storm,
             busy_share_max: all.busy_share,
             window,
             failure: self.failure,
@@ -504,6 +513,12 @@ impl Outcome {
         self.tally.spread.add(&other.tally.spread);
         self.handshake.add(&other.handshake);
         self.turns.add(&other.turns);
+        if let (Some(storm), Some(more)) = (&mut self.storm, &other.storm) {
+            storm.cut += more.cut;
+            storm.recovered += more.recovered;
+            storm.failed_attempts += more.failed_attempts;
+            storm.recovery.add(&more.recovery);
+        }
         self.busy_share = self.busy_share.max(other.busy_share);
     }
 }

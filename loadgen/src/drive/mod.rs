@@ -7,4 +7,5 @@ mod connector;
 mod publishing;
 mod shared;
 mod slow;
+pub(crate) mod storm;
 mod worker;

@@ -38,6 +38,8 @@ pub(super) struct Progress {
     pub(super) ended: AtomicU64,
     /// Of these, slow readers.
     pub(super) slow_ended: AtomicU64,
+    /// Connections that a storm has cut and that are not back.
+    pub(super) away: AtomicU64,
     pub(super) sent: AtomicU64,
     /// Deliveries that all messages sent so far make.
     pub(super) expected: AtomicU64,

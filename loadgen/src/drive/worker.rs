@@ -15,6 +15,7 @@ use super::connector::Connector;
 use super::publishing::{Figures, Publishing};
 use super::shared::{Note, Shared, Stage, thread_of};
 use super::slow::SlowReaders;
+use super::storm::{Storm, StormFigures};
 use crate::measure::recorder::Recorder;
 use crate::measure::stamp::Stamper;
 use crate::measure::tally::Tally;
@@ -46,6 +47,7 @@ pub(super) struct Outcome {
     pub(super) handshake: Recorder,
     /// How long what was ready may have waited for its time stamp: the length of each turn while measuring.
     pub(super) turns: Recorder,
+    pub(super) storm: Option<StormFigures>,
     /// Share of the measured time in which this thread did not wait.
     pub(super) busy_share: f64,
 }
@@ -59,6 +61,7 @@ pub(super) struct Worker {
     connector: Connector,
     publishing: Publishing,
     slow: SlowReaders,
+    storm: Option<Storm>,
     tally: Tally,
     /// Per publisher of the load, its index in this thread.
     local_publishers: Vec<Option<u32>>,
@@ -111,6 +114,13 @@ impl Worker {
             });
             connections.push(Connection::new(id, spec.topic, account, publisher));
         }
+        let is_candidate = |connection: &Connection| {
+            let spec = load.connections[connection.id as usize];
+            !spec.is_subscriber && spec.publisher.is_none() && spec.reading == Reading::Full
+        };
+        let candidates = (0..connections.len() as u32).filter(|slot| is_candidate(&connections[*slot as usize]));
+        let storm =
+            load.storm.map(|spec| Storm::new(spec, candidates.collect(), Rng::new(load.seed, 1000 + index as u64)));
         let interval_ns = load.connect_rate.map_or(0.0, |rate| 1e9 * threads as f64 / rate);
         Ok(Self {
             index,
@@ -119,6 +129,7 @@ impl Worker {
             connections,
             publishing,
             slow: SlowReaders::default(),
+            storm,
             tally,
             local_publishers,
             dirty: Vec::new(),
@@ -155,6 +166,7 @@ impl Worker {
             self.publish_due(now_ns);
             self.publish_ready(now_ns);
             self.drive_slow(now_ns)?;
+            self.drive_storm(now_ns);
             self.flush();
             self.store_progress(now_ns);
             self.wait(now_ns)?;
@@ -169,6 +181,7 @@ impl Worker {
             measured,
             handshake: self.handshake,
             turns: self.turns,
+            storm: self.storm.map(|storm| storm.figures),
             busy_share: busy_share.clamp(0.0, 1.0),
         })
     }
@@ -180,26 +193,51 @@ impl Worker {
         let measured = schedule.measure_ns..schedule.end_ns;
         self.tally.measured = measured.clone();
         self.publishing.start(schedule.start_ns, measured);
+        self.storm.iter_mut().for_each(|storm| storm.start(schedule.measure_ns));
     }
 
     fn begin_connects(&mut self, now_ns: u64) {
         while let Some(slot) = self.connector.take_due(now_ns) {
-            let connection = &mut self.connections[slot as usize];
-            let sources = &self.shared.load.sources;
-            let source = (!sources.is_empty()).then(|| sources[connection.id as usize % sources.len()]);
-            connection.started_ns = crate::sys::clock::now_ns();
-            let begun = socket::start_connect(self.shared.load.address, source).and_then(|socket| {
-                self.port.add_stream(std::os::fd::AsRawFd::as_raw_fd(&socket), slot)?;
-                Ok(socket)
-            });
-            match begun {
-                Ok(socket) => {
-                    connection.socket = Some(socket);
-                    connection.tls = self.shared.load.tls.as_ref().map(|tls| Box::new(tls.session()));
-                    connection.state = State::Connecting;
-                }
-                Err(error) => self.fail_connect(slot, &connect_reason(&error)),
+            self.begin_connect(slot);
+        }
+    }
+
+    /// Cuts what the storm wants cut, and lets come back who is due.
+    fn drive_storm(&mut self, now_ns: u64) {
+        let cut = self.storm.as_mut().map(|storm| storm.take_cut(now_ns)).unwrap_or_default();
+        for slot in cut {
+            // A reset, as of a client or a path that is gone, not a goodbye.
+            if let Some(socket) = &self.connections[slot as usize].socket {
+                let _ = socket.set_linger(Some(std::time::Duration::ZERO));
             }
+            self.bury(slot);
+        }
+        // No event of theirs is in the port: the turn is over.
+        self.graveyard.clear();
+        while let Some(slot) = self.storm.as_mut().and_then(|storm| storm.take_retry(now_ns)) {
+            let connection = &mut self.connections[slot as usize];
+            let (id, topic) = (connection.id, connection.topic);
+            *connection = Connection::new(id, topic, None, None);
+            self.begin_connect(slot);
+        }
+    }
+
+    fn begin_connect(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        let sources = &self.shared.load.sources;
+        let source = (!sources.is_empty()).then(|| sources[connection.id as usize % sources.len()]);
+        connection.started_ns = crate::sys::clock::now_ns();
+        let begun = socket::start_connect(self.shared.load.address, source).and_then(|socket| {
+            self.port.add_stream(std::os::fd::AsRawFd::as_raw_fd(&socket), slot)?;
+            Ok(socket)
+        });
+        match begun {
+            Ok(socket) => {
+                connection.socket = Some(socket);
+                connection.tls = self.shared.load.tls.as_ref().map(|tls| Box::new(tls.session()));
+                connection.state = State::Connecting;
+            }
+            Err(error) => self.fail_connect(slot, &connect_reason(&error)),
         }
     }
 
@@ -270,6 +308,7 @@ impl Worker {
             (&progress.opened, self.opened),
             (&progress.ended, self.ended),
             (&progress.slow_ended, self.slow_ended),
+            (&progress.away, self.storm.as_ref().map_or(0, |storm| storm.figures.cut - storm.figures.recovered)),
             (&progress.sent, self.publishing.figures.sent_ever),
             (&progress.expected, self.publishing.figures.expected_ever),
             (&progress.booked, self.tally.booked),
@@ -285,6 +324,7 @@ impl Worker {
     /// Waits until something is ready or due, then takes everything that is ready.
     fn wait(&mut self, now_ns: u64) -> io::Result<()> {
         let mut until_ns = self.next_second_ns.min(self.publishing.next_due_ns()).min(self.slow.next_due_ns());
+        until_ns = until_ns.min(self.storm.as_ref().map_or(u64::MAX, Storm::next_due_ns));
         if self.shared.stage() == Stage::Connect {
             until_ns = until_ns.min(self.connector.next_due_ns().unwrap_or(u64::MAX));
         }
@@ -358,8 +398,13 @@ impl Worker {
                     connection.partial.drain(..head_bytes);
                     connection.state = State::Open;
                     self.handshake.record(now_ns.saturating_sub(connection.started_ns));
-                    self.opened += 1;
-                    self.connector.ended();
+                    match self.storm.as_mut().filter(|storm| storm.is_away(slot)) {
+                        Some(storm) => storm.recover(slot, now_ns),
+                        None => {
+                            self.opened += 1;
+                            self.connector.ended();
+                        }
+                    }
                     bytes = &[];
                     let reading = self.shared.load.connections[connection.id as usize].reading;
                     if let (true, Some(socket)) = (reading != Reading::Full, &connection.socket) {
@@ -447,6 +492,10 @@ impl Worker {
     }
 
     fn fail_connect(&mut self, slot: u32, reason: &str) {
+        if let Some(storm) = self.storm.as_mut().filter(|storm| storm.is_away(slot)) {
+            storm.fail(slot, now_ns());
+            return self.bury(slot);
+        }
         self.connector.ended();
         self.bury(slot);
         let _ = self.shared.notes.send(Note::ConnectFailed(reason.to_owned()));

@@ -54,6 +54,7 @@ pub(crate) struct Report {
     pub(crate) server: Option<ServerReport>,
     /// The server's own counters that changed in the measured window: [before, after] by name and labels.
     pub(crate) server_metrics: BTreeMap<String, (f64, f64)>,
+    pub(crate) storm: Option<StormReport>,
     pub(crate) generator: GeneratorReport,
     pub(crate) connections: ConnectionsReport,
     pub(crate) seconds: Vec<SecondReport>,
@@ -106,6 +107,17 @@ pub(crate) struct ServerReport {
     pub(crate) rss_bytes_per_connection: Option<f64>,
     /// The same of private dirty memory.
     pub(crate) private_dirty_bytes_per_connection: Option<f64>,
+}
+
+/// A reconnect storm.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct StormReport {
+    pub(crate) cut: u64,
+    pub(crate) recovered: u64,
+    /// Reconnects that failed.
+    pub(crate) failed_attempts: u64,
+    /// From the cut to the accepted upgrade, per connection; `max` is when all were back, `null` if one is not.
+    pub(crate) recovery_us: Summary,
 }
 
 /// The generator itself over the measured window.
@@ -227,6 +239,12 @@ impl Report {
             },
             server: ServerReport::new(found),
             server_metrics: window.server_metrics.clone(),
+            storm: found.storm.as_ref().map(|storm| StormReport {
+                cut: storm.cut,
+                recovered: storm.recovered,
+                failed_attempts: storm.failed_attempts,
+                recovery_us: Summary::new(&storm.recovery, storm.cut - storm.recovered),
+            }),
             generator: GeneratorReport::new(load, found),
             connections: ConnectionsReport {
                 asked: found.connections.asked,

@@ -69,6 +69,23 @@ pub(crate) fn render(report: &Report) -> String {
             ),
         );
     }
+    if let Some(storm) = &report.storm {
+        let ms = |us: Option<f64>| number(us.map(|us| us / 1000.0), 1);
+        let recovery = &storm.recovery_us;
+        put(
+            &mut out,
+            "storm",
+            &format!(
+                "{} cut, {} back (p50 {} ms, p99 {} ms, all after {} ms), {} attempts failed",
+                storm.cut,
+                storm.recovered,
+                ms(recovery.p50),
+                ms(recovery.p99),
+                ms(recovery.max),
+                storm.failed_attempts
+            ),
+        );
+    }
     let generator = &report.generator;
     put(
         &mut out,

@@ -132,6 +132,7 @@ pub(super) fn empty(target: &Target, common: &Common) -> Load {
         connections: Vec::new(),
         sources: common.sources.clone(),
         connect_rate: common.connect_rate,
+        storm: None,
         start_at: common.start_at,
         warmup_ns: common.warmup_ns,
         measure_ns: common.measure_ns,

@@ -28,6 +28,8 @@ pub(crate) struct Load {
     pub(crate) sources: Vec<IpAddr>,
     /// New connections per second; `None`: as fast as they are accepted.
     pub(crate) connect_rate: Option<f64>,
+    /// Cuts connections that are neither subscribers nor publishers.
+    pub(crate) storm: Option<Storm>,
     /// Wall-clock time of the first message, in seconds since 1970; `None`: when all connections are open.
     pub(crate) start_at: Option<f64>,
     pub(crate) warmup_ns: u64,
@@ -55,6 +57,18 @@ pub(crate) struct Connection {
     /// Index into [`Load::publishers`].
     pub(crate) publisher: Option<u32>,
     pub(crate) reading: Reading,
+}
+
+/// A reconnect storm.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Storm {
+    /// When it breaks, after the beginning of the measurement.
+    pub(crate) after_ns: u64,
+    /// Share of the connections that are cut.
+    pub(crate) share: f64,
+    /// The first wait before a reconnect is up to this; each failure doubles it.
+    pub(crate) backoff_ns: u64,
+    pub(crate) backoff_max_ns: u64,
 }
 
 /// How a connection takes what the server sends. Slow readers are no subscribers: what they hear is not accounted for.
