@@ -20,7 +20,7 @@ use support::{config, dial, eventually, for_each_setup};
 /// A message that takes longer is a pair harmed, even on a busy machine.
 const HARMED: Duration = Duration::from_secs(5);
 /// What the process may grow by under any of this: far below what the clients announce or send.
-const GROWTH_BYTES_MAX: u64 = 48 << 20;
+const GROWTH_BYTES_MAX: u64 = 32 << 20;
 /// Frames in a flood.
 const MANY: u32 = 1_000_000;
 

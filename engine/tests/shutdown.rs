@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use support::crowd::{Crowd, End};
 use support::process::Process;
 use support::raw::BINARY;
-use support::{DRIVERS, Dice, config_with, eventually, for_each_setup};
+use support::{Dice, config_with, drivers, eventually, for_each_setup};
 
 const SUBSCRIBERS: usize = 40;
 const PUBLISHERS: usize = 6;
@@ -218,7 +218,7 @@ fn draining(test: &str, driver: Driver, first: Signal) -> (Process, Crowd) {
 
 #[test]
 fn a_second_signal_ends_at_once_with_its_own_code() {
-    for driver in DRIVERS {
+    for &driver in drivers() {
         for (first, second, code) in [(Signal::SIGTERM, Signal::SIGINT, 130), (Signal::SIGINT, Signal::SIGTERM, 143)] {
             let (mut process, _crowd) = draining(&format!("second-{code}"), driver, first);
             process.wait_for_line("shutting down");
@@ -230,7 +230,7 @@ fn a_second_signal_ends_at_once_with_its_own_code() {
 
 #[test]
 fn a_draining_server_is_not_ready_and_takes_no_connections() {
-    for driver in DRIVERS {
+    for &driver in drivers() {
         let (mut process, _crowd) = draining("draining", driver, Signal::SIGTERM);
         eventually("not ready", || process.get("/readyz").0 == 503);
         assert_eq!(process.get("/healthz").0, 200, "it is alive nevertheless");

@@ -14,7 +14,7 @@ use engine::counters::Dropped;
 use order::Heard;
 use stage::Stage;
 use support::tls::Certificate;
-use support::{DRIVERS, config_with, directory, for_each_setup, start};
+use support::{config_with, directory, drivers, for_each_setup, start};
 
 /// What a test varies.
 #[derive(Debug, Clone, Copy)]
@@ -132,7 +132,7 @@ fn publishers_do_not_hear_themselves_where_the_endpoint_excludes_them() {
 
 #[test]
 fn the_books_balance_over_tls() {
-    for driver in DRIVERS {
+    for &driver in drivers() {
         for policy in [SlowConsumer::Disconnect, SlowConsumer::Skip] {
             perform(Play { policy, tls: true, ..Play::new(driver, 3).small() });
             perform(Play { policy, tls: true, exclude_sender: true, gentle: true, ..Play::new(driver, 3).small() });

@@ -26,7 +26,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Both drivers.
-pub(crate) const DRIVERS: [Driver; 2] = [Driver::IoUring, Driver::Epoll];
+const DRIVERS: [Driver; 2] = [Driver::IoUring, Driver::Epoll];
 
 /// The drivers that tests run with: both, or what `auto` falls back to where the environment has io_uring forbidden.
 pub(crate) fn drivers() -> &'static [Driver] {
