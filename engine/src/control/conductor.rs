@@ -94,7 +94,6 @@ impl Conductor {
                 std::process::exit(i32::from(stop));
             }
         };
-        log::report_suppressed();
         // The admin port closes last.
         drop(stop_admin);
         if let Some(admin) = admin {
@@ -167,6 +166,8 @@ impl Conductor {
         }
         let mut end = Report { connections, ..Report::default() };
         reports.iter().for_each(|report| end.total.add(&report.total));
+        // Before the line that is the last.
+        log::report_suppressed();
         log_end(&end, began.elapsed());
         end
     }
