@@ -8,7 +8,7 @@ use crate::config::EndpointConfig;
 use crate::counters::{Dropped, Refused};
 use crate::modes::{Actions, Refusal, Request};
 use crate::net::connection::Phase;
-use crate::relay::topics::Subscribed;
+use crate::relay::subscribe::Subscribed;
 use crate::shard::Shard;
 
 const HEAD_LIMITS: HeadLimits = HeadLimits { head_bytes_max: 16 << 10, headers_max: 100 };

@@ -5,11 +5,13 @@
 
 pub(crate) mod accept;
 pub(crate) mod connection;
+pub(crate) mod flush;
 pub(crate) mod handshake;
 pub(crate) mod http;
 pub(crate) mod outbox;
 mod poll_port;
 pub(crate) mod port;
+pub(crate) mod queued;
 pub(crate) mod receive;
 mod ring_port;
 pub(crate) mod router;

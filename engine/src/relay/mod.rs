@@ -7,6 +7,7 @@ pub mod ledger;
 mod policy;
 mod publish;
 pub mod segment;
+pub(crate) mod subscribe;
 pub(crate) mod topic;
 pub(crate) mod topics;
 pub(crate) mod view;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::counters::Dropped;
 use crate::net::port::ConnectionId;
-use crate::net::send::QueuedLog;
+use crate::net::queued::QueuedLog;
 use crate::relay::home::Shared;
 use crate::relay::ledger::{Books, Ledger};
 use crate::relay::segment::Segment;
@@ -167,7 +167,7 @@ impl Topic {
             subscriber.own_ahead -= own as u32;
             QueuedLog::new(topic, from, to, rest.min(to.at - from.at), accepted_us).cutting(subscriber.origin, own)
         };
-        let to = queued.to();
+        let to = queued.to;
         subscriber.cursor = to;
         subscriber.mid_frame = view.frame_rest(to) > 0;
         Some(queued)
@@ -178,14 +178,14 @@ impl Topic {
     pub(crate) fn roll_back(&mut self, index: u32, queued: &QueuedLog, sent: u64) -> u64 {
         let view = &self.log.as_ref().expect("only live topics have subscribers").0;
         let subscriber = &mut self.subscribers[index as usize];
-        let (at, own) = match queued.cut() {
-            None => (view.advance(queued.from(), sent), 0),
-            Some(origin) => view.advance_without(queued.from(), queued.to(), sent, origin),
+        let (at, own) = match queued.cut {
+            None => (view.advance(queued.from, sent), 0),
+            Some(origin) => view.advance_without(queued.from, queued.to, sent, origin),
         };
         subscriber.cursor = at;
         subscriber.mid_frame = view.frame_rest(at) > 0;
-        subscriber.own_ahead += (queued.excluded() - own) as u32;
-        let delivered = at.seq - queued.from().seq - own;
+        subscriber.own_ahead += (queued.excluded - own) as u32;
+        let delivered = at.seq - queued.from.seq - own;
         self.books.exclude(own);
         self.books.deliver(delivered);
         delivered

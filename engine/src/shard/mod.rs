@@ -37,8 +37,8 @@ use crate::net::accept::Acceptor;
 use crate::net::connection::Connections;
 use crate::net::outbox::OutboxPool;
 use crate::net::port::{ConnectionId, Event, Port, Shortfall};
+use crate::net::queued::Queued;
 use crate::net::router::Router;
-use crate::net::send::Queued;
 use crate::net::timers::Timers;
 use crate::relay::topics::Topics;
 
