@@ -256,3 +256,118 @@ impl LogView {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::relay::segment::LogWriter;
+
+    /// A record as the model keeps it: its frame and who wrote it.
+    type Model = Vec<(Vec<u8>, u32)>;
+
+    fn build(records: &[(usize, u32)]) -> (LogView, Model) {
+        let (mut writer, first) = LogWriter::new();
+        let mut model = Model::new();
+        for (number, (len, origin)) in records.iter().enumerate() {
+            let payload: Vec<u8> = (0..*len).map(|at| (number * 31 + at) as u8).collect();
+            let mut frame = Vec::new();
+            proto::encode::server_frame(&mut frame, proto::Opcode::Binary, &payload);
+            if *len >= 16 << 10 {
+                writer.append_frame(frame.clone().into(), *origin, number as u32);
+            } else {
+                writer.append(proto::Opcode::Binary, &payload, *origin, number as u32);
+            }
+            model.push((frame, *origin));
+        }
+        (LogView::new(first), model)
+    }
+
+    fn bytes(slices: &[IoSlice<'_>]) -> Vec<u8> {
+        slices.iter().flat_map(|slice| slice.to_vec()).collect()
+    }
+
+    fn start_of(model: &Model, seq: usize) -> Position {
+        Position { at: model[..seq].iter().map(|(frame, _)| frame.len() as u64).sum(), seq: seq as u64 }
+    }
+
+    fn records() -> impl Strategy<Value = Vec<(usize, u32)>> {
+        let len = prop_oneof![8 => 0_usize..300, 2 => 2000_usize..9000, 1 => 16_384_usize..40_000];
+        prop::collection::vec((len, 0_u32..3), 1..120)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn sends_of_any_length_give_the_log_byte_by_byte(records in records(), cuts in prop::collection::vec(1_u64..70_000, 1..40)) {
+            let (view, model) = build(&records);
+            let whole: Vec<u8> = model.iter().flat_map(|(frame, _)| frame.clone()).collect();
+            let (mut at, mut sent) = (Position::default(), Vec::new());
+            for cut in cuts.iter().cycle() {
+                if at == view.tail() {
+                    break;
+                }
+                let to = view.reach(at);
+                let mut slices = Vec::new();
+                view.slices(at.at, to.at, &mut slices);
+                prop_assert!(slices.len() <= SEGMENTS_PER_SEND);
+                let taken = (*cut).min(to.at - at.at);
+                sent.extend_from_slice(&bytes(&slices)[..taken as usize]);
+                at = view.advance(at, taken);
+                let starts_before = start_of(&model, at.seq as usize).at;
+                let rest = view.frame_rest(at);
+                prop_assert_eq!(rest == 0, at.at == starts_before);
+                if rest > 0 {
+                    prop_assert_eq!(at.at + rest, start_of(&model, at.seq as usize + 1).at);
+                }
+            }
+            prop_assert_eq!(sent, whole);
+        }
+
+        #[test]
+        fn cutting_one_origin_out_leaves_the_frames_of_the_others(
+            records in records(),
+            cuts in prop::collection::vec(1_u64..30_000, 1..40),
+            runs_max in 1_usize..5,
+        ) {
+            let (view, model) = build(&records);
+            let others: Vec<u8> = model.iter().filter(|(_, origin)| *origin != 1).flat_map(|(frame, _)| frame.clone()).collect();
+            let own = model.iter().filter(|(_, origin)| *origin == 1).count() as u64;
+            let (mut at, mut sent, mut excluded) = (Position::default(), Vec::new(), 0);
+            for cut in cuts.iter().cycle() {
+                if at == view.tail() {
+                    break;
+                }
+                let (to, ahead) = view.reach_without(at, view.reach(at), 1, (runs_max, 50_000));
+                let mut slices = Vec::new();
+                view.slices_without(at, to, 1, &mut slices);
+                let offered = bytes(&slices);
+                let taken = (*cut).min(offered.len() as u64);
+                let (next, passed) = if taken == offered.len() as u64 {
+                    (to, ahead)
+                } else {
+                    view.advance_without(at, to, taken, 1)
+                };
+                sent.extend_from_slice(&offered[..taken as usize]);
+                prop_assert!(next != at, "every send leads on");
+                (at, excluded) = (next, excluded + passed);
+            }
+            prop_assert_eq!(sent, others);
+            prop_assert_eq!(excluded, own);
+        }
+    }
+
+    #[test]
+    fn what_nobody_needs_is_given_back_and_the_rest_stays_readable() {
+        let (mut view, model) = build(&[(3000, 0); 60]);
+        let at = start_of(&model, 41);
+        let mut freed = 0;
+        view.trim(at.at, |_| freed += 1);
+        assert!(freed > 0);
+        let mut slices = Vec::new();
+        view.slices(at.at, view.tail().at, &mut slices);
+        assert_eq!(bytes(&slices), model[41..].iter().flat_map(|(frame, _)| frame.clone()).collect::<Vec<u8>>());
+    }
+}
