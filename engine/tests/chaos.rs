@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use engine::config::{Config, Driver, EndpointConfig, Mode, SlowConsumer};
@@ -12,7 +12,8 @@ use nix::sys::signal::Signal;
 use support::http::upgrade_request;
 use support::process::Process;
 use support::raw::{CLOSE, CONTINUATION, PING, RawClient, TEXT, close_payload, masked_frame, reset_on_close};
-use support::{Dice, config, dial, eventually, for_each_setup};
+use support::tls::Certificate;
+use support::{Dice, config, dial, directory, eventually, for_each_setup};
 
 /// Clients at a time.
 const CLIENTS: usize = 48;
@@ -58,12 +59,33 @@ fn tight(driver: Driver, shards: u16) -> Config {
     config
 }
 
+/// What a client talks through.
+trait Stream: Read + Write {}
+
+impl<T: Read + Write> Stream for T {}
+
 /// A connection in whatever state its actions have brought it to.
-struct Client(TcpStream);
+struct Client {
+    stream: Box<dyn Stream>,
+    /// The same, below TLS.
+    socket: TcpStream,
+}
 
 impl Client {
-    fn connect(address: SocketAddr, dice: &mut Dice) -> Self {
-        let mut stream = dial(address);
+    fn connect(address: SocketAddr, certificate: Option<&Certificate>, dice: &mut Dice) -> Self {
+        let (mut stream, socket): (Box<dyn Stream>, _) = match certificate {
+            // Some speak plainly to a TLS port.
+            Some(certificate) if dice.below(16) > 0 => {
+                let stream = certificate.dial(address);
+                let socket = stream.sock.try_clone().unwrap();
+                (Box::new(stream), socket)
+            }
+            _ => {
+                let stream = dial(address);
+                let socket = stream.try_clone().unwrap();
+                (Box::new(stream), socket)
+            }
+        };
         let path = PATHS[dice.below(PATHS.len() as u64) as usize];
         let mut bytes = upgrade_request(path, "").into_bytes();
         match dice.below(8) {
@@ -72,8 +94,8 @@ impl Client {
             _ => {}
         }
         stream.write_all(&bytes).unwrap();
-        stream.set_nonblocking(true).unwrap();
-        Self(stream)
+        socket.set_nonblocking(true).unwrap();
+        Self { stream, socket }
     }
 
     /// Does one thing. `None` if it was the last.
@@ -81,25 +103,25 @@ impl Client {
         match dice.below(20) {
             0 => return None,
             1 => {
-                reset_on_close(&self.0);
+                reset_on_close(&self.socket);
                 return None;
             }
             2 => {
                 // A server that has reset the connection is ahead of us.
-                let _ = self.0.shutdown(Shutdown::Write);
+                let _ = self.socket.shutdown(Shutdown::Write);
             }
             3 => {
-                let _ = self.0.write_all(&masked_frame(CLOSE, &close_payload(1000)));
+                let _ = self.stream.write_all(&masked_frame(CLOSE, &close_payload(1000)));
             }
             4..=9 => {
                 let mut chunk = [0; 32 << 10];
                 for _ in 0..dice.below(8) {
-                    let _ = self.0.read(&mut chunk);
+                    let _ = self.stream.read(&mut chunk);
                 }
             }
             // What does not fit is left out: half a frame is as good as a whole one.
             _ => {
-                let _ = self.0.write(&something(dice));
+                let _ = self.stream.write(&something(dice));
             }
         }
         Some(self)
@@ -125,7 +147,7 @@ fn something(dice: &mut Dice) -> Vec<u8> {
     }
 }
 
-fn talk(pair: &mut [RawClient; 2], step: usize) {
+fn talk<S: Read + Write>(pair: &mut [RawClient<S>; 2], step: usize) {
     let message = step.to_be_bytes();
     pair[step / STEPS_PER_TALK % 2].send(0x82, &message).unwrap();
     for hearer in pair {
@@ -135,34 +157,54 @@ fn talk(pair: &mut [RawClient; 2], step: usize) {
 
 #[test]
 fn clients_that_do_anything_at_any_time_harm_nobody_and_the_books_balance() {
+    for_each_setup(|driver, shards| perform("chaos", &tight(driver, shards), None));
+}
+
+#[test]
+fn nor_do_they_over_tls() {
     for_each_setup(|driver, shards| {
-        let mut process = Process::start("chaos", &tight(driver, shards));
-        let mut pair = [(); 2].map(|()| RawClient::connect(process.address, "/healthy"));
-        let mut dice = Dice::new(u64::from(shards));
-        let mut clients: Vec<Option<Client>> = (0..CLIENTS).map(|_| None).collect();
-        for step in 0..STEPS {
-            let client = &mut clients[dice.below(CLIENTS as u64) as usize];
-            *client = match client.take() {
-                Some(client) => client.act(&mut dice),
-                None => Some(Client::connect(process.address, &mut dice)),
-            };
-            if step % STEPS_PER_TALK == 0 {
-                talk(&mut pair, step);
-            }
-        }
-        drop(clients);
-        eventually("only the pair is left", || process.metric("websocket_connections") == 2.0);
-        assert_eq!(process.metric("websocket_disconnections_total{reason=\"internal\"}"), 0.0);
-        talk(&mut pair, 0);
-        drop(pair);
-        process.signal(Signal::SIGTERM);
-        let (status, log) = process.wait_with_log();
-        assert_eq!(status.code(), Some(0), "{log:#?}");
-        let last = log.last().unwrap();
-        let [accepted, delivered, dropped] = ["accepted=", "delivered=", "dropped="].map(|key| number_after(last, key));
-        assert_eq!(accepted, delivered + dropped, "{last}");
-        assert!(delivered > 0 && dropped > 0, "{last}");
+        let mut config = tight(driver, shards);
+        let certificate = Certificate::install(&directory("chaos-certificate"), &mut config);
+        perform("chaos-tls", &config, Some(&certificate));
     });
+}
+
+fn perform(name: &str, config: &Config, certificate: Option<&Certificate>) {
+    let mut process = Process::start(name, config);
+    match certificate {
+        Some(certificate) => {
+            let pair = [(); 2].map(|()| RawClient::upgrade(certificate.dial(process.address), "/healthy"));
+            play(&process, pair, certificate.into());
+        }
+        None => play(&process, [(); 2].map(|()| RawClient::connect(process.address, "/healthy")), None),
+    }
+    process.signal(Signal::SIGTERM);
+    let (status, log) = process.wait_with_log();
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    let last = log.last().unwrap();
+    let [accepted, delivered, dropped] = ["accepted=", "delivered=", "dropped="].map(|key| number_after(last, key));
+    assert_eq!(accepted, delivered + dropped, "{last}");
+    assert!(delivered > 0 && dropped > 0, "{last}");
+}
+
+/// All steps, and the healthy pair in between.
+fn play<S: Read + Write>(process: &Process, mut pair: [RawClient<S>; 2], certificate: Option<&Certificate>) {
+    let mut dice = Dice::new(1);
+    let mut clients: Vec<Option<Client>> = (0..CLIENTS).map(|_| None).collect();
+    for step in 0..STEPS {
+        let client = &mut clients[dice.below(CLIENTS as u64) as usize];
+        *client = match client.take() {
+            Some(client) => client.act(&mut dice),
+            None => Some(Client::connect(process.address, certificate, &mut dice)),
+        };
+        if step % STEPS_PER_TALK == 0 {
+            talk(&mut pair, step);
+        }
+    }
+    drop(clients);
+    eventually("only the pair is left", || process.metric("websocket_connections") == 2.0);
+    assert_eq!(process.metric("websocket_disconnections_total{reason=\"internal\"}"), 0.0);
+    talk(&mut pair, 0);
 }
 
 fn number_after(line: &str, key: &str) -> u64 {
