@@ -133,7 +133,9 @@ impl Shard {
                 self.schedule(index);
             }
         }
-        self.topics.finished.append(&mut finished);
+        // The list goes back for its memory.
+        finished.append(&mut self.topics.finished);
+        self.topics.finished = finished;
     }
 
     /// Tells the home how far this shard is, and gives back what nobody here needs any more.

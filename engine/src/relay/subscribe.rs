@@ -221,7 +221,9 @@ impl Shard {
                 }
             }
         }
-        self.topics.announcing.append(&mut announcing);
+        // The list goes back for its memory, with whatever came meanwhile.
+        announcing.append(&mut self.topics.announcing);
+        self.topics.announcing = announcing;
     }
 
     /// A topic has news: more to send, or an open gate.
