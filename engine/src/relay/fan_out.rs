@@ -147,11 +147,10 @@ impl Shard {
         // Either the home sees this report when it closes the gate, or we see that it is closed.
         fence(SeqCst);
         let closed = topic.is_closed();
-        let mut freed = Vec::new();
-        topic.view_mut().trim(oldest, |segment| freed.push(segment));
+        topic.view_mut().trim(oldest);
         if home.shard as usize == own_shard {
             if let Some(home) = self.topics.home_mut(home.slot, home.generation) {
-                freed.into_iter().for_each(|segment| home.recycle(segment));
+                home.trim();
             }
             if closed {
                 self.weigh_gate(home.slot);

@@ -129,9 +129,9 @@ impl HomeTopic {
         !std::mem::replace(&mut self.announcing, true)
     }
 
-    /// Gives a segment back that a local view no longer needs.
-    pub(crate) fn recycle(&mut self, segment: Arc<Segment>) {
-        self.writer.recycle(segment);
+    /// The local view has moved on: gives back what is no longer read.
+    pub(crate) fn trim(&mut self) {
+        self.writer.trim();
     }
 
     /// Looks at the marks of all reader shards and closes or opens the gate. True if it has just opened.

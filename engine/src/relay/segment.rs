@@ -8,6 +8,7 @@
 //! are `u32`, offsets in the log (`base + offset`) are `u64` and never start over.
 
 use std::cell::UnsafeCell;
+use std::collections::VecDeque;
 use std::mem::{self, MaybeUninit};
 use std::ops::Range;
 // std's also under loom: readers of the log name the type.
@@ -27,8 +28,10 @@ const SEGMENT_BYTES_MAX: usize = 256 * 1024;
 /// One record of the index per so many bytes of a segment: a frame of 64 B of payload has 66.
 const BYTES_PER_RECORD: usize = 64;
 const RECORDS_MIN: usize = 4;
-/// Memories kept for reuse, per topic.
+/// Segments that nobody reads any more and that are kept for reuse, per topic.
 const SPARES_MAX: usize = 2;
+/// Segments that may serve again and are watched for it, per topic: what a lag of several MiB holds.
+const LEFT_MAX: usize = 32;
 
 /// The index entry of one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -240,8 +243,9 @@ pub struct LogWriter {
     segment_bytes: usize,
     bytes_min: usize,
     bytes_max: usize,
-    /// Memories of `segment_bytes`, at most [`SPARES_MAX`].
-    spares: Vec<Memory>,
+    /// The last segments before the tail, oldest first and without gaps, all of `segment_bytes`; at most [`LEFT_MAX`].
+    /// One that nobody else holds serves again. Without gaps, for each holds all that follow it.
+    left: VecDeque<Arc<Segment>>,
 }
 
 impl LogWriter {
@@ -254,8 +258,8 @@ impl LogWriter {
     fn with_segments(bytes_min: usize, bytes_max: usize) -> (Self, Arc<Segment>) {
         let first = Arc::new(Segment::new(0, 0, Body::Heap(Memory::default())));
         let tail = Arc::clone(&first);
-        let (filled, spares) = (Visible::default(), Vec::new());
-        (Self { tail, filled, segment_bytes: bytes_min, bytes_min, bytes_max, spares }, first)
+        let (filled, left) = (Visible::default(), VecDeque::new());
+        (Self { tail, filled, segment_bytes: bytes_min, bytes_min, bytes_max, left }, first)
     }
 
     /// The segment that is written to.
@@ -307,17 +311,18 @@ impl LogWriter {
         {
             self.resize_segments(self.segment_bytes / 2);
         }
-        self.follow(Body::Frame { frame, record: Record { end, origin, at_us } });
+        let body = Body::Frame { frame, record: Record { end, origin, at_us } };
+        self.follow(Arc::new(Segment::new(self.tail_offset(), self.tail_seq(), body)));
+        self.left.clear();
     }
 
-    /// Takes a segment that its reader has left. If nobody else holds it, its memory serves again.
-    pub fn recycle(&mut self, segment: Arc<Segment>) {
-        let Some(mut segment) = Arc::into_inner(segment) else { return };
-        if let Body::Heap(memory) = mem::replace(&mut segment.body, Body::Heap(Memory::default()))
-            && memory.bytes.len() == self.segment_bytes
-            && self.spares.len() < SPARES_MAX
-        {
-            self.spares.push(memory);
+    /// Gives memory back that no reader needs any more, but for some that is kept for what comes. To be called when
+    /// readers have moved on.
+    pub fn trim(&mut self) {
+        // The oldest is held by the list alone; each of the others also by the one before it.
+        let is_spare = |segment: &Arc<Segment>| Arc::strong_count(segment) == 2;
+        while self.left.get(SPARES_MAX).is_some_and(is_spare) && Arc::strong_count(&self.left[0]) == 1 {
+            self.left.pop_front();
         }
     }
 
@@ -328,25 +333,44 @@ impl LogWriter {
         let ran_out = matches!(&self.tail.body, Body::Heap(memory) if memory.bytes.len() == self.segment_bytes);
         let used_bytes = if ran_out { 2 * self.segment_bytes } else { self.segment_bytes };
         self.resize_segments(used_bytes.max(frame_bytes.checked_next_power_of_two().unwrap_or(usize::MAX)));
-        let spare = self.spares.pop_if(|memory| memory.bytes.len() >= frame_bytes);
-        let memory = spare.unwrap_or_else(|| Memory::new(self.segment_bytes.max(frame_bytes)));
-        self.follow(Body::Heap(memory));
+        let segment = self.reclaim(frame_bytes).unwrap_or_else(|| {
+            let memory = Memory::new(self.segment_bytes.max(frame_bytes));
+            Arc::new(Segment::new(self.tail_offset(), self.tail_seq(), Body::Heap(memory)))
+        });
+        self.follow(segment);
+        self.trim();
     }
 
-    /// Makes `body` the tail.
-    fn follow(&mut self, body: Body) {
-        let segment = Arc::new(Segment::new(self.tail_offset(), self.tail_seq(), body));
+    /// The oldest segment that was left, to be the tail, if nobody reads it any more.
+    fn reclaim(&mut self, frame_bytes: usize) -> Option<Arc<Segment>> {
+        let (base, base_seq) = (self.tail_offset(), self.tail_seq());
+        let oldest = Arc::get_mut(self.left.front_mut()?)?;
+        let body = mem::replace(&mut oldest.body, Body::Heap(Memory::default()));
+        *oldest = Segment::new(base, base_seq, body);
+        self.left.pop_front().filter(|segment| segment.body.has_room(Visible::default(), frame_bytes))
+    }
+
+    /// Makes `segment` the tail.
+    fn follow(&mut self, segment: Arc<Segment>) {
         let left = mem::replace(&mut self.tail, segment);
         self.filled = self.tail.visible();
         // SAFETY: a log has one writer, borrowed mutably; `left` was the tail and is not any more.
         unsafe { left.finish(Arc::clone(&self.tail)) };
+        if matches!(&left.body, Body::Heap(memory) if memory.bytes.len() == self.segment_bytes) {
+            if self.left.len() == LEFT_MAX {
+                self.left.pop_front();
+            }
+            self.left.push_back(left);
+        } else {
+            self.left.clear();
+        }
     }
 
     fn resize_segments(&mut self, bytes: usize) {
         let bytes = bytes.clamp(self.bytes_min, self.bytes_max);
         if bytes != self.segment_bytes {
             self.segment_bytes = bytes;
-            self.spares.clear();
+            self.left.clear();
         }
     }
 }
@@ -409,7 +433,6 @@ impl Memory {
 
 #[cfg(all(test, not(ringrelay_loom)))]
 mod tests {
-    use std::sync::mpsc;
     use std::thread;
 
     use proptest::collection::vec;
@@ -548,23 +571,23 @@ mod tests {
                 model.push(append(&mut log, id, bytes, false));
                 if read {
                     reader.read_all();
-                    for segment in reader.left.drain(..) {
-                        log.recycle(segment);
-                    }
+                    reader.left.clear();
+                    log.trim();
                 }
                 // The holder keeps the second half of the time everything that it has not read.
                 if id == 300 {
                     holder.read_all();
-                    for segment in holder.left.drain(..) {
-                        log.recycle(segment);
-                    }
+                    holder.left.clear();
                 }
-                prop_assert!(log.spares.len() <= SPARES_MAX);
+                prop_assert!(log.left.len() <= LEFT_MAX);
             }
             reader.read_all();
             holder.read_all();
             prop_assert_eq!(&reader.frames, &model);
             prop_assert_eq!(&holder.frames, &model);
+            (reader.left, holder.left) = (Vec::new(), Vec::new());
+            log.trim();
+            prop_assert!(log.left.len() <= SPARES_MAX);
         }
     }
 
@@ -604,7 +627,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recycled_memory_serves_the_next_segment() {
+    fn a_segment_that_nobody_reads_serves_again() {
         let (mut log, first) = LogWriter::with_segments(1024, 1024);
         let mut reader = Reader::new(first);
         let fill = |log: &mut LogWriter, id: usize| append(log, id, 1000, false);
@@ -612,16 +635,32 @@ mod tests {
         fill(&mut log, 0);
         let old = address(log.tail());
         fill(&mut log, 1);
+        let again = Arc::as_ptr(&log.left[0]);
         reader.read_all();
-        for segment in reader.left.drain(..) {
-            log.recycle(segment);
-        }
-        assert_eq!(log.spares.len(), 1, "the first segment has no memory, the second has");
+        reader.left.clear();
         fill(&mut log, 2);
-        assert_eq!(address(log.tail()), old);
-        // The reader still stands in the segment of frame 1: it is no spare.
-        log.recycle(Arc::clone(&reader.segment));
-        assert_eq!(log.spares.len(), 0);
+        assert_eq!((Arc::as_ptr(log.tail()), address(log.tail())), (again, old));
+        // The reader still stands in the segment of frame 1.
+        let in_use = address(&reader.segment);
+        fill(&mut log, 3);
+        assert!(![old, in_use].contains(&address(log.tail())));
+        reader.read_all();
+        assert_eq!(reader.frames[3], framed(Opcode::Binary, &payload(3, 1000)));
+    }
+
+    #[test]
+    fn large_messages_after_small_ones_are_given_back_once_read() {
+        let (mut log, first) = LogWriter::with_segments(1024, 1024);
+        let mut reader = Reader::new(first);
+        for id in 0..3 {
+            append(&mut log, id, 1000, false);
+        }
+        append(&mut log, 3, 20_000, true);
+        let large = Arc::downgrade(log.tail());
+        append(&mut log, 4, 20_000, true);
+        reader.read_all();
+        reader.left.clear();
+        assert!(large.upgrade().is_none(), "no segment that is kept for reuse holds it");
     }
 
     #[test]
@@ -668,14 +707,14 @@ mod tests {
     }
 
     #[test]
-    fn three_readers_follow_a_writer_that_recycles() {
+    fn three_readers_follow_a_writer_that_reuses_what_they_left() {
         const FRAMES: usize = 30_000;
         let size = |id: usize| if id.is_multiple_of(1000) { 20_000 } else { id * 37 % 700 };
         let (mut log, first) = LogWriter::with_segments(4096, 16 * 1024);
-        let (give_back, given_back) = mpsc::channel();
+        let mut reused = 0;
         thread::scope(|scope| {
             for _ in 0..3 {
-                let (give_back, mut reader) = (give_back.clone(), Reader::new(Arc::clone(&first)));
+                let mut reader = Reader::new(Arc::clone(&first));
                 scope.spawn(move || {
                     let mut checked = 0;
                     while checked < FRAMES {
@@ -685,22 +724,22 @@ mod tests {
                             assert_eq!(mem::take(frame), framed(opcode, &payload(checked, size(checked))));
                             checked += 1;
                         }
-                        for segment in reader.left.drain(..) {
-                            // The writer may be done and gone.
-                            let _ = give_back.send(segment);
-                        }
+                        reader.left.clear();
                         thread::yield_now();
                     }
                 });
             }
-            drop((first, give_back));
+            drop(first);
             for id in 0..FRAMES {
+                let oldest = log.left.front().map(Arc::as_ptr);
                 append(&mut log, id, size(id), size(id) >= 16 * 1024);
-                for segment in given_back.try_iter() {
-                    log.recycle(segment);
+                reused += usize::from(oldest == Some(Arc::as_ptr(log.tail())));
+                while id % 500 == 499 && log.left.front().is_some_and(|oldest| Arc::strong_count(oldest) > 1) {
+                    thread::yield_now();
                 }
             }
         });
+        assert!(reused > 0);
     }
 }
 
