@@ -15,10 +15,9 @@ use crate::relay::segment::Segment;
 
 /// Slices that one send takes from an outbox at most.
 const SLICES_PER_SEND: usize = 6;
-/// A pooled buffer keeps at most this capacity, in bytes.
-const SPARE_BYTES_MAX: usize = 64 << 10;
-/// Boxes kept per shard.
+/// Boxes kept per shard, and the memory they keep together, in bytes: enough for what a turn receives and echoes.
 const SPARES_MAX: usize = 1024;
+const SPARE_BYTES_MAX: usize = 32 << 20;
 
 enum Part {
     /// Frames written one behind the other.
@@ -175,10 +174,7 @@ impl Outbox {
             self.sent = 0;
             // The last written part stays, emptied: its capacity serves the next frame.
             match first {
-                Part::Written(buffer) if is_last => {
-                    buffer.clear();
-                    buffer.shrink_to(SPARE_BYTES_MAX);
-                }
+                Part::Written(buffer) if is_last => buffer.clear(),
                 _ => {
                     self.parts.pop_front();
                 }
@@ -192,28 +188,45 @@ impl Outbox {
         self.parts.truncate(1);
         if let Some(Part::Written(buffer)) = self.parts.front_mut() {
             buffer.clear();
-            buffer.shrink_to(SPARE_BYTES_MAX);
         }
         (self.sent, self.len, self.messages) = (0, 0, 0);
+    }
+
+    /// Memory that a cleared outbox keeps.
+    fn spare_bytes(&self) -> usize {
+        match self.parts.front() {
+            Some(Part::Written(buffer)) => buffer.capacity(),
+            _ => 0,
+        }
     }
 }
 
 /// Empty outboxes of one shard.
 #[derive(Default)]
 #[expect(clippy::vec_box, reason = "connections hold boxes: what moves between them and the pool is the box")]
-pub(crate) struct OutboxPool(Vec<Box<Outbox>>);
+pub(crate) struct OutboxPool {
+    spares: Vec<Box<Outbox>>,
+    /// Memory in them.
+    spare_bytes: usize,
+}
 
 impl OutboxPool {
     /// The outbox of a connection, which gets one if it has none.
     pub(crate) fn of<'a>(&mut self, slot: &'a mut Option<Box<Outbox>>) -> &'a mut Outbox {
-        slot.get_or_insert_with(|| self.0.pop().unwrap_or_default())
+        slot.get_or_insert_with(|| {
+            let spare = self.spares.pop().unwrap_or_default();
+            self.spare_bytes -= spare.spare_bytes();
+            spare
+        })
     }
 
     /// Takes an outbox back.
     pub(crate) fn put(&mut self, mut outbox: Box<Outbox>) {
-        if self.0.len() < SPARES_MAX {
-            outbox.clear();
-            self.0.push(outbox);
+        outbox.clear();
+        let spare_bytes = outbox.spare_bytes();
+        if self.spares.len() < SPARES_MAX && self.spare_bytes + spare_bytes <= SPARE_BYTES_MAX {
+            self.spare_bytes += spare_bytes;
+            self.spares.push(outbox);
         }
     }
 }
@@ -255,6 +268,23 @@ mod tests {
             }
             assert_eq!(out, whole);
         }
+    }
+
+    #[test]
+    fn a_pool_keeps_buffers_of_any_size_up_to_a_sum() {
+        let mut pool = OutboxPool::default();
+        let capacities = [SPARE_BYTES_MAX / 2, 100, SPARE_BYTES_MAX / 2, SPARE_BYTES_MAX / 4];
+        for capacity in capacities {
+            let mut slot = Some(Box::<Outbox>::default());
+            pool.of(&mut slot).raw(|out| out.reserve_exact(capacity));
+            pool.put(slot.unwrap());
+        }
+        assert_eq!(pool.spare_bytes, capacities[0] + capacities[1] + capacities[3], "the third found no room");
+        let mut slots = [None, None, None, None];
+        for slot in &mut slots {
+            assert!(pool.of(slot).is_empty());
+        }
+        assert_eq!((pool.spares.len(), pool.spare_bytes), (0, 0));
     }
 
     #[test]
