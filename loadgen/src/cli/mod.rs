@@ -344,6 +344,8 @@ pub(crate) enum PeerKind {
 pub(crate) enum DriverArg {
     /// The best that this machine allows.
     Auto,
+    #[value(name = "io_uring")]
+    Uring,
     Epoll,
 }
 

@@ -3,11 +3,13 @@
 use std::path::Path;
 
 use super::Exit;
-use crate::cli::{EchoArgs, RunArgs, StormArgs, TargetArgs, TrafficArgs};
+use crate::cli::{DriverArg, EchoArgs, RunArgs, StormArgs, TargetArgs, TrafficArgs};
 use crate::drive::conductor::{self, Findings, Options};
 use crate::report::slo::Slo;
 use crate::report::verdict::Verdict;
 use crate::report::{Env, LoadFacts, Report, hdr, html, table};
+use crate::sys::port::Driver;
+use crate::sys::uring::UringPort;
 use crate::sys::{limits, signal};
 use crate::wire::tls::Tls;
 use crate::wire::url::WsUrl;
@@ -125,11 +127,24 @@ pub(super) fn find(
     signal::install();
     let threads = if args.threads == 0 { limits::allowed_cores().len() } else { args.threads };
     let threads = threads.min(load.connections.len().max(1));
-    let facts = LoadFacts::new(&load, threads, "epoll");
+    let driver = driver(args.driver)?;
+    let facts = LoadFacts::new(&load, threads, driver.name());
     let server_metrics = args.server_metrics.clone();
-    let options = Options { idle_hold_ns, threads, server_pid: args.server_pid, server_metrics, is_live: !args.quiet };
+    let options =
+        Options { idle_hold_ns, threads, driver, server_pid: args.server_pid, server_metrics, is_live: !args.quiet };
     let found = conductor::run(load, &options).map_err(|e| (Exit::Failed, format!("this machine refuses: {e}")))?;
     Ok((found, facts))
+}
+
+/// `auto` is epoll: with a receive per connection and turn the ring saves nothing measurable, and epoll runs anywhere.
+fn driver(asked: DriverArg) -> Result<Driver, (Exit, String)> {
+    match asked {
+        DriverArg::Auto | DriverArg::Epoll => Ok(Driver::Epoll),
+        DriverArg::Uring => match UringPort::new() {
+            Ok(_) => Ok(Driver::Uring),
+            Err(error) => Err((Exit::Failed, format!("io_uring is not allowed here ({error}); use --driver epoll"))),
+        },
+    }
 }
 
 /// Writes every file that was asked for, also when one before it could not be written.

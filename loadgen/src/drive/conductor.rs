@@ -18,6 +18,7 @@ use crate::measure::stamp::Stamper;
 use crate::measure::tally::Counts;
 use crate::scrape::{MetricsUrl, Samples, changes};
 use crate::sys::clock::now_ns;
+use crate::sys::port::Driver;
 use crate::sys::procfs::{self, Memory, Usage};
 use crate::sys::{limits, signal};
 use crate::workload::{Load, Reading};
@@ -36,6 +37,7 @@ pub(crate) struct Options {
     /// Ends when all publishers have sent their limit, then holds the idle connections for so long, in ns.
     pub(crate) idle_hold_ns: Option<u64>,
     pub(crate) threads: usize,
+    pub(crate) driver: Driver,
     pub(crate) server_pid: Option<u32>,
     /// The server's own counters, in Prometheus' text form.
     pub(crate) server_metrics: Option<MetricsUrl>,
@@ -137,14 +139,20 @@ pub(crate) fn run(load: Load, options: &Options) -> std::io::Result<Findings> {
     let cores = limits::allowed_cores();
     let mut threads = Vec::new();
     for index in 0..options.threads {
-        let worker = Worker::new(index, shared.clone(), stamper.clone())?;
+        let (driver, shared, stamper) = (options.driver, shared.clone(), stamper.clone());
         let core = cores[index % cores.len()];
         let is_pinned = options.threads > 1;
         threads.push(thread::Builder::new().name(format!("load-{index}")).spawn(move || {
             if is_pinned {
                 limits::pin_to(core);
             }
-            worker.run()
+            // Made here, not outside: a ring belongs to its thread.
+            let notes = shared.notes.clone();
+            Worker::new(index, shared, stamper, driver)
+                .inspect_err(|error| {
+                    let _ = notes.send(Note::ConnectFailed(format!("this machine refuses: {error}")));
+                })?
+                .run()
         })?);
     }
     let mut conductor = Conductor {

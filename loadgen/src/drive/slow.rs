@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::RawFd;
 
-use crate::sys::epoll::EpollPort;
+use crate::sys::port::Port;
 use crate::workload::Reading;
 
 /// How often a throttled reader reads.
@@ -48,7 +48,7 @@ impl SlowReaders {
     ///
     /// # Errors
     /// When the kernel refuses to turn a socket's events off or on.
-    pub(super) fn drive(&mut self, now_ns: u64, port: &mut EpollPort) -> io::Result<Option<(u32, usize)>> {
+    pub(super) fn drive(&mut self, now_ns: u64, port: &mut Port) -> io::Result<Option<(u32, usize)>> {
         if self.next_due_ns() > now_ns {
             return Ok(None);
         }

@@ -21,8 +21,7 @@ use crate::measure::stamp::Stamper;
 use crate::measure::tally::Tally;
 use crate::rng::Rng;
 use crate::sys::clock::now_ns;
-use crate::sys::epoll::EpollPort;
-use crate::sys::port::Ready;
+use crate::sys::port::{Driver, Port, Ready};
 use crate::sys::{limits, socket};
 use crate::wire::frame;
 use crate::wire::handshake::Answer;
@@ -56,7 +55,7 @@ pub(super) struct Outcome {
 pub(super) struct Worker {
     index: usize,
     shared: Arc<Shared>,
-    port: EpollPort,
+    port: Port,
     connections: Vec<Connection>,
     connector: Connector,
     publishing: Publishing,
@@ -88,11 +87,11 @@ impl Worker {
     ///
     /// # Errors
     /// When the process is out of descriptors.
-    pub(super) fn new(index: usize, shared: Arc<Shared>, stamper: Arc<Stamper>) -> io::Result<Self> {
+    pub(super) fn new(index: usize, shared: Arc<Shared>, stamper: Arc<Stamper>, driver: Driver) -> io::Result<Self> {
         let load = &shared.load;
         let threads = shared.threads.len();
         let rng = Rng::new(load.seed, 1 + index as u64);
-        let mut port = EpollPort::new()?;
+        let mut port = Port::new(driver)?;
         port.add_readable(std::os::fd::AsRawFd::as_raw_fd(&shared.threads[index].wake))?;
         let mine = || (0..load.connections.len() as u32).filter(|id| thread_of(*id, threads) == index);
         let mut local_subscribers = vec![0; load.topics.len()];
@@ -296,9 +295,17 @@ impl Worker {
         while let Some(slot) = self.dirty.pop() {
             let connection = &mut self.connections[slot as usize];
             connection.is_dirty = false;
-            if let Err(error) = connection.flush() {
-                self.end(slot, &format!("broken while sending: {error}"));
-            }
+            self.send_waiting(slot);
+        }
+    }
+
+    /// Sends what a connection's socket takes.
+    fn send_waiting(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        match connection.flush() {
+            Ok(()) if connection.waiting_bytes() > 0 && connection.is_alive() => self.port.watch_writable(slot),
+            Ok(()) => {}
+            Err(error) => self.end_or_fail(slot, &format!("broken while sending: {error}")),
         }
     }
 
@@ -372,6 +379,10 @@ impl Worker {
 
     #[inline]
     fn take_bytes(&mut self, slot: u32, len: usize, now_ns: u64) {
+        if !self.has_started {
+            // Another thread may have begun to publish while this one was busy.
+            self.start_once();
+        }
         let connection = &mut self.connections[slot as usize];
         let mut bytes = self.port.bytes(len);
         if let Some(session) = &mut connection.tls {
@@ -462,9 +473,7 @@ impl Worker {
                 &self.shared.load.requests[self.shared.load.topics[connection.topic as usize].request as usize];
             connection.state = State::Upgrading { accept: request.append(&mut connection.outbox, nonce) };
         }
-        if let Err(error) = connection.flush() {
-            self.end_or_fail(slot, &format!("broken while sending: {error}"));
-        }
+        self.send_waiting(slot);
     }
 
     /// Tells the publishers' threads what is complete.
@@ -521,7 +530,10 @@ impl Worker {
 
     fn bury(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
-        self.graveyard.extend(connection.socket.take());
+        if let Some(socket) = connection.socket.take() {
+            self.port.remove(slot);
+            self.graveyard.push(socket);
+        }
         connection.state = State::Ended;
     }
 
@@ -534,9 +546,7 @@ impl Worker {
                 let key = self.rng.next_key();
                 frame::append_frame(&mut connection.outbox, frame::CLOSE, &1000u16.to_be_bytes(), Some(key));
                 connection.state = State::Closing;
-                if connection.flush().is_err() {
-                    self.bury(slot);
-                }
+                self.send_waiting(slot);
             }
         }
         while self.connections.iter().any(|c| matches!(c.state, State::Closing)) && now_ns() < deadline_ns {

@@ -7,4 +7,5 @@ pub(crate) mod port;
 pub(crate) mod procfs;
 pub(crate) mod signal;
 pub(crate) mod socket;
+pub(crate) mod uring;
 pub(crate) mod wake;
