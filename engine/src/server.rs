@@ -206,8 +206,12 @@ fn listen(config: &Config, shards: usize) -> Result<Vec<TcpListener>, StartError
     let user_timeout_ms = config
         .endpoints
         .iter()
-        .map(|endpoint| endpoint.pong_wait_ms.max(endpoint.write_timeout_ms))
+        .map(|endpoint| match endpoint.pong_wait_ms.max(endpoint.write_timeout_ms) {
+            0 => u64::MAX,
+            limit => limit,
+        })
         .max()
+        .filter(|limit| *limit < u64::MAX)
         .unwrap_or(0)
         .min(u64::from(u32::MAX)) as u32;
     // Without SO_REUSEPORT first: another server on the port is an error, not a partner.

@@ -75,10 +75,7 @@ impl Conductor {
                     Request::Reload => self.reload_tls(),
                 },
                 command = self.inbox.recv() => match command {
-                    Some(Command::Ledger(reply)) => {
-                        // Whoever asked may be gone.
-                        let _ = reply.send(self.ask_books().await);
-                    }
+                    Some(Command::Ledger(reply)) => self.ask_books(reply),
                     Some(Command::Shutdown) | None => break,
                 },
                 _ = active.tick() => {
@@ -135,10 +132,15 @@ impl Conductor {
         self.node.wake_peers();
     }
 
-    async fn ask_books(&mut self) -> Vec<Report> {
+    /// Asks every shard for its books; the answers are awaited beside everything else.
+    fn ask_books(&mut self, asker: oneshot::Sender<Vec<Report>>) {
         let (reply, answers) = unbounded_channel();
         self.send_all(|| Message::Report(reply.clone()));
-        collect(answers, self.shards.len(), Instant::now() + ANSWER_WITHIN).await
+        let shards = self.shards.len();
+        tokio::spawn(async move {
+            // Whoever asked may be gone.
+            let _ = asker.send(collect(answers, shards, Instant::now() + ANSWER_WITHIN).await);
+        });
     }
 
     /// The phases, each at a barrier of all shards, until the deadline; then whoever is left is cut.
@@ -147,6 +149,9 @@ impl Conductor {
         let limit = Duration::from_millis(self.config.server.shutdown_timeout_ms);
         let deadline = began + limit.saturating_sub(RESERVE).max(limit / 2);
         self.health.advance(State::Draining);
+        // Who asks for the books from here on is told that they are being closed.
+        self.inbox.close();
+        while self.inbox.try_recv().is_ok() {}
         let connections = self.counters.sum(|shard| &shard.connections);
         for phase in [Phase::StopAccepting, Phase::StopReading, Phase::DrainRings, Phase::Finish] {
             let (done, answers) = unbounded_channel();

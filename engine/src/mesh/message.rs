@@ -10,7 +10,6 @@ use crate::relay::home::Shared;
 use crate::relay::ledger::Ledger;
 use crate::relay::segment::Segment;
 use crate::relay::topic::Home;
-use crate::relay::view::Position;
 
 /// Where a publish goes and where it comes from: the four words of an inline record.
 #[derive(Debug, Clone, Copy)]
@@ -63,8 +62,8 @@ pub struct Report {
 pub(crate) enum Message {
     /// Reader → home: the first subscriber of the sender's shard.
     Subscribe { name: Arc<str>, endpoint: u16, topic: u32 },
-    /// Home → reader: the topic is live for you from `start` on.
-    Subscribed { topic: u32, home: Home, shared: Arc<Shared>, segment: Arc<Segment>, start: Position },
+    /// Home → reader: the topic is live for you from the end of what `segment` holds.
+    Subscribed { topic: u32, home: Home, shared: Arc<Shared>, segment: Arc<Segment> },
     /// Home → reader: `topics_max` is reached.
     Refused { topic: u32 },
     /// Reader → home: the last subscriber has left; follows all its publishes.

@@ -203,6 +203,11 @@ impl Node {
         relieved
     }
 
+    /// True if waiting records may find room by now: their reader has made some, or was not told yet that we wait.
+    pub(crate) fn must_retry(&self) -> bool {
+        self.peers.iter().flatten().any(|peer| !peer.waiting.is_empty() && !peer.to.starved.load(SeqCst))
+    }
+
     /// Wakes every node that was given something this turn and sleeps.
     pub(crate) fn wake_peers(&mut self) {
         for peer in self.peers.iter_mut().flatten() {

@@ -120,9 +120,9 @@ impl Shard {
         }
         let ip = canonical(peer.ip());
         let refusal = self.admission.enter(ip).err();
-        if refusal.is_some() {
+        if let Some(reason) = refusal {
+            self.count_refusal(reason, ip, "the limit is reached");
             if self.acceptor.answered >= ANSWERED_REFUSALS_MAX {
-                self.count_refusal(refusal.unwrap_or(Refused::Full), ip, "too many at a time");
                 return;
             }
             self.acceptor.answered += 1;
@@ -160,7 +160,11 @@ impl Shard {
         }
         let reason = *self.connections.at_mut(slot).ended.get_or_insert(reason);
         self.unsubscribe(slot, dropped_for(reason), false);
+        let id = self.connections.id(slot);
         let connection = self.connections.at_mut(slot);
+        if connection.delayed_bytes > 0 {
+            self.timers.forget(id);
+        }
         let was_open = std::mem::take(&mut connection.flags.counted);
         connection.phase = Phase::Gone;
         connection.decoder.release(&mut self.assembly);

@@ -30,7 +30,7 @@ pub(crate) enum Phase {
     Draining,
 }
 
-/// Yes or no, ten times.
+/// Yes or no, many times.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Flags {
     /// The socket takes no more bytes now; `Writable` is awaited.
@@ -45,6 +45,8 @@ pub(crate) struct Flags {
     pub paused: bool,
     /// TLS close_notify was sent.
     pub said_goodbye: bool,
+    /// The request is a HEAD: its answer has no body.
+    pub head_only: bool,
     /// FIN was sent.
     pub sent_end: bool,
     /// The peer ended its stream.
@@ -76,7 +78,7 @@ pub(crate) struct Connection {
     /// Accepted only to be told why it is refused.
     pub refusal: Option<Refused>,
     /// The flush that it last took part in.
-    pub flush: u32,
+    pub flush: u64,
     pub peer_port: u16,
     pub peer: IpAddr,
     pub decoder: Decoder,
@@ -247,7 +249,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Connection>() <= 176, "{} bytes", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 184, "{} bytes", size_of::<Connection>());
         assert!(size_of::<crate::relay::topic::Subscriber>() <= 48);
     }
 }

@@ -9,10 +9,13 @@ use std::os::fd::RawFd;
 use crate::counters::{Ended, ShardCounters};
 use crate::net::connection::Phase;
 use crate::net::port::Shortfall;
-use crate::net::queued::{Queued, QueuedLog};
+use crate::net::queued::Queued;
 use crate::net::send::reused;
 use crate::relay::ledger::Owed;
 use crate::shard::Shard;
+
+/// Buffers for cipher text kept for the next flush.
+const CIPHERS_KEPT: usize = 256;
 
 impl Shard {
     /// Performs what is queued, corrects what fell short, confirms the rest.
@@ -26,14 +29,19 @@ impl Shard {
         for (index, shortfall) in self.shortfalls.drain(..) {
             batch[index].shortfall = Some(shortfall);
         }
-        for queued in batch.iter().filter(|queued| queued.shortfall.is_some()) {
-            self.correct(queued);
-        }
-        self.flush = self.flush.wrapping_add(1);
         let mut figures = Figures::new(self.clock.now_us());
-        for queued in &mut batch {
+        for queued in batch.iter().filter(|queued| queued.shortfall.is_some()) {
+            self.correct(queued, &mut figures);
+        }
+        self.flush += 1;
+        for (at, queued) in batch.iter_mut().enumerate() {
             match queued.shortfall {
-                None => self.confirm(queued, &mut figures),
+                None => {
+                    if self.connections.at(queued.slot).flags.counted {
+                        figures.bytes += self.ranges[at].0;
+                    }
+                    self.confirm(queued, &mut figures);
+                }
                 Some(Shortfall::Sent(sent)) => self.block(queued, sent),
                 Some(Shortfall::Failed(_)) => {}
             }
@@ -74,10 +82,11 @@ impl Shard {
                     log.slices(topic, &mut slices);
                 }
             }
-            self.ranges.push((self.port.socket(queued.slot), start..slices.len()));
+            let bytes = slices[start..].iter().map(|slice| slice.len()).sum();
+            self.ranges.push((bytes, self.port.socket(queued.slot), start..slices.len()));
         }
         let mut sends: Vec<(RawFd, &[IoSlice<'_>])> = std::mem::take(&mut self.sends);
-        sends.extend(self.ranges.iter().map(|(socket, range)| (*socket, &slices[range.clone()])));
+        sends.extend(self.ranges.iter().map(|(_, socket, range)| (*socket, &slices[range.clone()])));
         self.port.flush(&sends, &mut self.shortfalls);
         sends.clear();
         self.sends = reused_sends(sends);
@@ -85,7 +94,7 @@ impl Shard {
     }
 
     /// Moves cursor and outbox to where a send that fell short left them.
-    fn correct(&mut self, queued: &Queued) {
+    fn correct(&mut self, queued: &Queued, figures: &mut Figures) {
         if queued.cipher.is_some() {
             return;
         }
@@ -100,7 +109,7 @@ impl Shard {
             let index = connection.subscription.expect("a queued log slice has a subscriber").index;
             let topic = self.topics.topic_mut(log.topic);
             let delivered = topic.roll_back(index, log, sent - of_outbox);
-            self.counters().messages_sent.add(delivered);
+            figures.delivered(delivered, log.accepted_us, self.counters.shard(self.index));
         }
         if of_outbox > 0 {
             self.consume_outbox(queued.slot, of_outbox as usize);
@@ -126,24 +135,23 @@ impl Shard {
     fn confirm(&mut self, queued: &mut Queued, figures: &mut Figures) {
         let slot = queued.slot;
         if queued.outbox > 0 {
-            figures.bytes += queued.outbox as u64;
             self.consume_outbox(slot, queued.outbox);
         }
-        let encrypted = queued.cipher.is_some();
         if let Some(mut cipher) = queued.cipher.take() {
-            figures.bytes += cipher.len() as u64;
             self.settle_cipher(slot);
-            cipher.clear();
-            self.ciphers.push(cipher);
+            if self.ciphers.len() < CIPHERS_KEPT {
+                cipher.clear();
+                self.ciphers.push(cipher);
+            }
         }
         if let Some(log) = &queued.log {
             let books = &self.topics.topic(log.topic).books;
             books.deliver(log.deliveries);
             books.exclude(log.excluded);
-            if !encrypted {
-                figures.bytes += log.to.at - log.from.at;
+            figures.delivered(log.deliveries, log.accepted_us, self.counters.shard(self.index));
+            if self.topics.topic(log.topic).view().tail().at == log.to.at {
+                self.report_soon(log.topic);
             }
-            figures.delivered(log, self.counters.shard(self.index));
         }
         let connection = self.connections.at(slot);
         let behind = connection.phase == Phase::Open
@@ -236,7 +244,7 @@ impl Shard {
 /// Sums of one flush. Equal observations that follow each other are made as one.
 struct Figures {
     now_us: u32,
-    bytes: u64,
+    bytes: usize,
     delivered: u64,
     /// Accepted at, deliveries.
     accepted: (u32, u64),
@@ -249,16 +257,19 @@ impl Figures {
         Self { now_us: now_us as u32, bytes: 0, delivered: 0, accepted: (0, 0), frames: (0, 0) }
     }
 
-    fn delivered(&mut self, log: &QueuedLog, counters: &ShardCounters) {
-        self.delivered += log.deliveries;
-        if self.accepted.0 != log.accepted_us {
-            self.observe_latency(counters);
-            self.accepted.0 = log.accepted_us;
+    fn delivered(&mut self, deliveries: u64, accepted_us: u32, counters: &ShardCounters) {
+        if deliveries == 0 {
+            return;
         }
-        self.accepted.1 += log.deliveries;
-        if self.frames.0 != log.deliveries {
+        self.delivered += deliveries;
+        if self.accepted.0 != accepted_us {
+            self.observe_latency(counters);
+            self.accepted.0 = accepted_us;
+        }
+        self.accepted.1 += deliveries;
+        if self.frames.0 != deliveries {
             self.observe_frames(counters);
-            self.frames.0 = log.deliveries;
+            self.frames.0 = deliveries;
         }
         self.frames.1 += 1;
     }
@@ -279,7 +290,7 @@ impl Figures {
     }
 
     fn book(mut self, counters: &ShardCounters) {
-        counters.bytes_sent.add(self.bytes);
+        counters.bytes_sent.add(self.bytes as u64);
         counters.messages_sent.add(self.delivered);
         self.observe_latency(counters);
         self.observe_frames(counters);

@@ -73,6 +73,7 @@ impl Shard {
     }
 
     fn on_request(&mut self, slot: u32, head: &Head<'_>) -> Result<(), Refusal> {
+        self.connections.at_mut(slot).flags.head_only = head.method() == "HEAD";
         match self.connections.at(slot).refusal {
             Some(Refused::Full) => return Err(Refusal::new(503, Refused::Full, "the server is full")),
             Some(reason) => return Err(Refusal::new(429, reason, "too many connections, try again later")),

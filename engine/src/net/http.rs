@@ -61,16 +61,26 @@ impl Shard {
     /// Refuses a handshake: answers, counts, logs, and closes once the answer is read.
     pub(crate) fn refuse(&mut self, slot: u32, status: u16, counted: Refused, text: &str) {
         let connection = self.connections.at(slot);
-        let peer = connection.peer;
+        // One that was refused when it was accepted is counted already.
+        let (peer, told) = (connection.peer, connection.refusal.is_some());
+        let head_only = connection.flags.head_only;
         // A TLS handshake that did not finish has no way to carry an answer.
         if connection.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
-            self.count_refusal(counted, peer, text);
+            if !told {
+                self.count_refusal(counted, peer, text);
+            }
             return self.end(slot, Ended::Protocol, true);
         }
-        self.count_refusal(counted, peer, text);
+        if connection.phase == Phase::Joining {
+            // The 101 was prepared and never sent.
+            self.discard_outbox(slot);
+        }
+        if !told {
+            self.count_refusal(counted, peer, text);
+        }
         let headers = headers_of(status) + "Content-Type: text/plain; charset=utf-8\r\n";
         let body = format!("{text}\n");
-        self.answer(slot, status, &headers, &body, body.len());
+        self.answer(slot, status, &headers, if head_only { "" } else { &body }, body.len());
     }
 
     fn answer(&mut self, slot: u32, status: u16, headers: &str, body: &str, length: usize) {

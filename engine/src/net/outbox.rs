@@ -1,20 +1,20 @@
 //! What waits for one connection alone: pongs, closes, echoes, unicasts, HTTP answers, the rest of a frame.
 //!
-//! In: whole frames, copied, shared or cut from a log; out: slices for the next send. A connection that waits for
+//! In: whole frames, copied or shared, and the rest of one begun from a log; out: slices for the next send. A connection that waits for
 //! nothing has none: the boxes are pooled per shard.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use proto::{CloseCode, Opcode, encode};
 
 use crate::relay::ledger::Owed;
-use crate::relay::segment::Segment;
 
 /// Slices that one send takes from an outbox at most.
 const SLICES_PER_SEND: usize = 6;
+/// A part grows no more once it has this many bytes.
+const PART_BYTES: usize = 64 << 10;
 /// Boxes kept per shard, and the memory they keep together, in bytes: enough for what a turn receives and echoes.
 const SPARES_MAX: usize = 1024;
 const SPARE_BYTES_MAX: usize = 32 << 20;
@@ -24,8 +24,6 @@ enum Part {
     Written(Vec<u8>),
     /// A frame that many outboxes share.
     Shared(Bytes),
-    /// A range of a log's segment.
-    Log(Arc<Segment>, u32, u32),
 }
 
 impl Part {
@@ -33,7 +31,6 @@ impl Part {
         match self {
             Self::Written(bytes) => bytes,
             Self::Shared(bytes) => bytes,
-            Self::Log(segment, from, to) => segment.bytes(*from, *to),
         }
     }
 }
@@ -64,7 +61,8 @@ impl Outbox {
 
     /// The buffer that the next frames are written to.
     fn buffer(&mut self) -> &mut Vec<u8> {
-        if !matches!(self.parts.back(), Some(Part::Written(_))) {
+        // A long one is closed, so that what was sent of it is freed while more is written.
+        if !matches!(self.parts.back(), Some(Part::Written(buffer)) if buffer.len() < PART_BYTES) {
             self.parts.push_back(Part::Written(Vec::new()));
         }
         match self.parts.back_mut() {
@@ -116,10 +114,10 @@ impl Outbox {
     }
 
     /// Puts the rest of a frame that was begun from a log before everything else.
-    pub(crate) fn log_range_first(&mut self, segment: Arc<Segment>, from: u32, to: u32) {
+    pub(crate) fn rest_of_frame(&mut self, rest: Bytes) {
         assert_eq!(self.sent, 0, "a connection is inside one frame at a time");
-        self.len += (to - from) as usize;
-        self.parts.push_front(Part::Log(segment, from, to));
+        self.len += rest.len();
+        self.parts.push_front(Part::Shared(rest));
     }
 
     /// Deliveries that are settled when everything in here is sent.

@@ -205,6 +205,10 @@ impl PollPort {
     }
 
     pub(crate) fn reap(&mut self, _now_us: u64) {
+        self.fetch();
+    }
+
+    fn fetch(&mut self) {
         if self.ready_next < self.ready.len() {
             return;
         }
@@ -216,6 +220,10 @@ impl PollPort {
     }
 
     pub(crate) fn has_news(&mut self) -> bool {
+        if self.pending.is_empty() {
+            // What is ready now is not slept on: the next reap finds it here.
+            self.fetch();
+        }
         self.ready_next < self.ready.len() || !self.pending.is_empty()
     }
 

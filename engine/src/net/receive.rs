@@ -84,7 +84,10 @@ impl Shard {
 
     /// Goes on with connections that a budget or a gate had stopped.
     pub(crate) fn run_backlog(&mut self) {
-        for _ in 0..self.backlog.len() {
+        for taken in 0..self.backlog.len() {
+            if self.is_turn_long(taken) {
+                break;
+            }
             let Some(id) = self.backlog.pop_front() else { break };
             if self.connections.is_current(id) {
                 self.connections.at_mut(id.slot).flags.backlogged = false;

@@ -12,6 +12,13 @@ use crate::net::queued::Queued;
 use crate::net::tls::PLAIN_BYTES_PER_SEND;
 use crate::shard::Shard;
 
+/// Sends to connections that asked for it, per turn.
+const PENDING_PER_TURN: usize = 1024;
+/// Bytes of a log that one send takes.
+const BYTES_PER_SEND: u64 = 256 << 10;
+/// What encrypting one send costs in terms of a plain one.
+const TLS_COST: usize = 8;
+
 impl Shard {
     /// The connection's outbox.
     pub(crate) fn outbox(&mut self, slot: u32) -> &mut Outbox {
@@ -53,17 +60,28 @@ impl Shard {
         self.want_send(id.slot);
     }
 
-    /// Queues the sends of connections that asked for it.
+    /// Queues the sends of connections that asked for it, a bounded amount of work per turn.
     pub(crate) fn queue_pending(&mut self) {
         let mut pending = std::mem::take(&mut self.pending);
-        for id in pending.drain(..) {
-            if self.connections.is_current(id) {
-                self.connections.at_mut(id.slot).flags.pending = false;
-                if !self.queue_send(id.slot) {
+        let mut budget = PENDING_PER_TURN;
+        let mut taken = 0;
+        for id in &pending {
+            if budget == 0 {
+                break;
+            }
+            taken += 1;
+            if self.connections.is_current(*id) {
+                let connection = self.connections.at_mut(id.slot);
+                connection.flags.pending = false;
+                let cost = if connection.tls.is_some() { TLS_COST } else { 1 };
+                if self.queue_send(id.slot) {
+                    budget = budget.saturating_sub(cost);
+                } else {
                     self.finish_draining(id.slot);
                 }
             }
         }
+        pending.drain(..taken);
         // Who says goodbye by TLS asks again meanwhile: that is for the next turn.
         pending.append(&mut self.pending);
         self.pending = pending;
@@ -80,10 +98,11 @@ impl Shard {
         }
         let (outbox, whole) = connection.outbox.as_ref().map_or((0, true), |outbox| outbox.next_send());
         let log = match connection.subscription {
-            // What follows an outbox that is cut short would stand between its frames: it may, but not within one.
-            Some(subscription) if whole && connection.phase == Phase::Open => {
-                let topic = self.topics.topic_mut(subscription.topic);
-                topic.take(subscription.topic, subscription.index, u64::MAX)
+            Some(at) if connection.phase == Phase::Open => {
+                let topic = self.topics.topic_mut(at.topic);
+                // The rest of a begun frame goes before the outbox in any case; nothing follows one that is cut short.
+                let room = if whole { BYTES_PER_SEND } else { topic.frame_rest(at.index) };
+                topic.take(at.topic, at.index, room)
             }
             _ => None,
         };

@@ -4,7 +4,7 @@
 //! than it passes. The port wakes the shard for the earliest; monoio's timers are not involved.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use proto::{CloseCode, Opcode};
 
@@ -17,33 +17,20 @@ use crate::shard::Shard;
 /// Deadlines are rounded up to multiples of this, so that those of many idle connections share a wake, in µs.
 const GRAIN_US: u64 = 16_384;
 
+/// What a delayed reply costs beside its payload, in bytes.
+const REPLY_BYTES: usize = 64;
+
 /// A reply that waits for its time.
-struct Delayed {
+struct Reply {
     due_us: u64,
-    /// Keeps the order of replies that are due together.
-    sequence: u64,
-    id: ConnectionId,
     opcode: Opcode,
     payload: Vec<u8>,
 }
 
-impl PartialEq for Delayed {
-    fn eq(&self, other: &Self) -> bool {
-        (self.due_us, self.sequence) == (other.due_us, other.sequence)
-    }
-}
-
-impl Eq for Delayed {}
-
-impl PartialOrd for Delayed {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Delayed {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.due_us, self.sequence).cmp(&(other.due_us, other.sequence))
+impl Reply {
+    /// What it counts for against the connection's limit, in bytes.
+    fn bytes(&self) -> u32 {
+        (self.payload.len() + REPLY_BYTES) as u32
     }
 }
 
@@ -51,27 +38,26 @@ impl Ord for Delayed {
 #[derive(Default)]
 pub(crate) struct Timers {
     heap: BinaryHeap<Reverse<(u64, ConnectionId)>>,
-    delayed: BinaryHeap<Reverse<Delayed>>,
-    sequence: u64,
+    /// Connections with delayed replies, by the time of their first.
+    delayed: BinaryHeap<Reverse<(u64, ConnectionId)>>,
+    replies: HashMap<ConnectionId, VecDeque<Reply>>,
 }
 
 impl Timers {
     /// The earliest deadline, in µs.
     pub(crate) fn next_us(&self) -> Option<u64> {
-        let timer = self.heap.peek().map(|Reverse((due, _))| *due);
-        let delayed = self.delayed.peek().map(|Reverse(delayed)| delayed.due_us);
-        [timer, delayed].into_iter().flatten().min()
+        [&self.heap, &self.delayed].into_iter().filter_map(|heap| heap.peek().map(|Reverse((due, _))| *due)).min()
     }
 
-    fn pop_timer(&mut self, now_us: u64) -> Option<(u64, ConnectionId)> {
-        let Reverse((due, _)) = self.heap.peek()?;
-        (*due <= now_us).then(|| self.heap.pop().expect("it was just seen").0)
+    /// Forgets the delayed replies of a connection that has ended.
+    pub(crate) fn forget(&mut self, id: ConnectionId) {
+        self.replies.remove(&id);
     }
+}
 
-    fn pop_delayed(&mut self, now_us: u64) -> Option<Delayed> {
-        let Reverse(delayed) = self.delayed.peek()?;
-        (delayed.due_us <= now_us).then(|| self.delayed.pop().expect("it was just seen").0)
-    }
+fn pop_due(heap: &mut BinaryHeap<Reverse<(u64, ConnectionId)>>, now_us: u64) -> Option<(u64, ConnectionId)> {
+    let Reverse((due, _)) = heap.peek()?;
+    (*due <= now_us).then(|| heap.pop().expect("it was just seen").0)
 }
 
 /// The timer entry's due time as a connection remembers it.
@@ -132,7 +118,7 @@ impl Shard {
 
     /// Handles everything that is due.
     pub(crate) fn run_timers(&mut self) {
-        while let Some((due_us, id)) = self.timers.pop_timer(self.now_us) {
+        while let Some((due_us, id)) = pop_due(&mut self.timers.heap, self.now_us) {
             // An entry that a later, earlier one replaced no longer counts.
             if self.connections.is_current(id) && self.connections.at(id.slot).timer == stamp(due_us) {
                 self.connections.at_mut(id.slot).timer = 0;
@@ -142,8 +128,8 @@ impl Shard {
                 }
             }
         }
-        while let Some(delayed) = self.timers.pop_delayed(self.now_us) {
-            self.on_delayed(delayed);
+        while let Some((_, id)) = pop_due(&mut self.timers.delayed, self.now_us) {
+            self.reply_delayed(id);
         }
         self.run_topic_timers();
         self.retry_accept();
@@ -197,32 +183,34 @@ impl Shard {
         }
     }
 
-    /// Sends a message to one connection after a delay.
+    /// Sends a message to one connection after a delay, behind those that were delayed before.
     pub(crate) fn reply_later(&mut self, slot: u32, delay_ms: u64, opcode: Opcode, payload: &[u8]) {
         let id = self.connections.id(slot);
-        self.connections.at_mut(slot).delayed_bytes += payload.len() as u32;
-        self.timers.sequence += 1;
-        self.timers.delayed.push(Reverse(Delayed {
-            due_us: self.now_us + delay_ms * 1000,
-            sequence: self.timers.sequence,
-            id,
-            opcode,
-            payload: payload.to_vec(),
-        }));
+        let reply = Reply { due_us: self.now_us + delay_ms * 1000, opcode, payload: payload.to_vec() };
+        self.connections.at_mut(slot).delayed_bytes += reply.bytes();
+        let replies = self.timers.replies.entry(id).or_default();
+        if replies.is_empty() {
+            self.timers.delayed.push(Reverse((reply.due_us, id)));
+        }
+        replies.push_back(reply);
     }
 
-    fn on_delayed(&mut self, delayed: Delayed) {
-        if !self.connections.is_current(delayed.id) {
-            return;
+    /// Sends the first delayed reply of a connection, and has the next one wait for its time.
+    fn reply_delayed(&mut self, id: ConnectionId) {
+        let Some(replies) = self.timers.replies.get_mut(&id) else { return };
+        let Some(reply) = replies.pop_front() else { return };
+        match replies.front() {
+            Some(next) => self.timers.delayed.push(Reverse((next.due_us, id))),
+            None => self.timers.forget(id),
         }
-        let slot = delayed.id.slot;
+        let slot = id.slot;
         let connection = self.connections.at_mut(slot);
-        connection.delayed_bytes -= delayed.payload.len() as u32;
+        connection.delayed_bytes -= reply.bytes();
         if connection.phase != Phase::Open {
             return;
         }
         let endpoint = connection.endpoint;
-        self.reply(slot, delayed.opcode, proto::Payload::Slice(&delayed.payload));
+        self.reply(slot, reply.opcode, proto::Payload::Slice(&reply.payload));
         let router = std::rc::Rc::clone(&self.router);
         router.endpoint(endpoint).mode.replied(&mut Actions::new(self, slot));
         self.resume_parsing(slot);

@@ -57,6 +57,7 @@ impl Shard {
                 self.topics.hot.push_back(index);
             }
         }
+        self.rest_quiet_logs();
         if self.topics.judge_us.is_some_and(|due| due <= self.now_us) {
             self.topics.judge_us = None;
             for index in std::mem::take(&mut self.topics.judging) {
@@ -67,7 +68,8 @@ impl Shard {
 
     /// Queues one chunk of sends, taken from the hot topics in turn.
     pub(crate) fn fan_out(&mut self) {
-        let mut budget = SENDS_PER_CHUNK.saturating_sub(self.batch.len());
+        // Whatever else is sent, topics get their part.
+        let mut budget = SENDS_PER_CHUNK.saturating_sub(self.batch.len()).max(SENDS_PER_CHUNK / 4);
         for _ in 0..self.topics.hot.len() {
             if budget == 0 {
                 return;
@@ -82,15 +84,16 @@ impl Shard {
     /// Goes on with a topic's pass. Returns the budget that is left.
     fn walk(&mut self, index: u32, mut budget: usize) -> usize {
         let topic = self.topics.topic_mut(index);
-        let target = topic.view().tail().at;
-        let mut pass = topic.pass.take().unwrap_or(Pass { visited: 0, target, disturbed: false });
+        let (target, count) = (topic.view().tail().at, topic.subscribers.len());
+        let fresh = Pass { start: topic.rotation % count.max(1), visited: 0, target, disturbed: false };
+        let mut pass = topic.pass.take().unwrap_or(fresh);
         while budget > 0 {
             let topic = self.topics.topic_mut(index);
             let count = topic.subscribers.len();
             if pass.visited >= count {
                 break;
             }
-            let subscriber = &topic.subscribers[(topic.rotation + pass.visited) % count];
+            let subscriber = &topic.subscribers[(pass.start + pass.visited) % count];
             pass.visited += 1;
             if !subscriber.blocked && subscriber.cursor.at < topic.view().tail().at {
                 let slot = subscriber.slot;
@@ -104,10 +107,10 @@ impl Shard {
             self.topics.hot.push_back(index);
         } else if pass.disturbed {
             // Somebody left and another took its place: once more, those who have everything are passed over.
-            topic.pass = Some(Pass { visited: 0, disturbed: false, ..pass });
+            topic.pass = Some(Pass { start: 0, visited: 0, disturbed: false, ..pass });
             self.topics.hot.push_back(index);
         } else {
-            topic.rotation = topic.rotation.wrapping_add(topic.subscribers.len() / 2 + 1) % (1 << 20);
+            topic.rotation = pass.start + topic.subscribers.len() / 2 + 1;
             self.topics.finished.push((index, pass.target));
         }
         budget
@@ -115,27 +118,53 @@ impl Shard {
 
     /// The flush is done: passes that ended with it are reported, and logs trimmed.
     pub(crate) fn finish_passes(&mut self) {
-        if self.topics.finished.is_empty() {
-            return;
+        if !self.topics.finished.is_empty() {
+            let now_us = self.clock.now_us();
+            let mut finished = std::mem::take(&mut self.topics.finished);
+            for (index, target) in finished.drain(..) {
+                self.finish_pass(index, target, now_us);
+            }
+            // The list goes back for its memory.
+            finished.append(&mut self.topics.finished);
+            self.topics.finished = finished;
         }
-        let now_us = self.clock.now_us();
-        let mut finished = std::mem::take(&mut self.topics.finished);
-        for (index, target) in finished.drain(..) {
-            let sleeps = self.sleeps;
-            let Some(topic) = self.topics.get_mut(index).filter(|topic| topic.is_live()) else { continue };
-            topic.attempted = topic.attempted.max(target);
-            topic.waiting = Waiting::No;
-            (topic.flushed_us, topic.flushed_sleeps) = (now_us, sleeps);
-            let behind = topic.view().tail().at > target;
-            self.report(index);
-            self.judge_if_due(index);
-            if behind {
-                self.schedule(index);
+        while let Some(index) = self.topics.report_due.pop() {
+            if let Some(topic) = self.topics.get_mut(index) {
+                topic.report_due = false;
+                self.report(index);
             }
         }
-        // The list goes back for its memory.
-        finished.append(&mut self.topics.finished);
-        self.topics.finished = finished;
+    }
+
+    fn finish_pass(&mut self, index: u32, target: u64, now_us: u64) {
+        let sleeps = self.sleeps;
+        let Some(topic) = self.topics.get_mut(index).filter(|topic| topic.is_live()) else { return };
+        // One send may take less than all: what was offered is what the last of the unblocked has got.
+        let offered = topic.least_offered().min(target);
+        topic.attempted = topic.attempted.max(offered);
+        topic.waiting = Waiting::No;
+        (topic.flushed_us, topic.flushed_sleeps) = (now_us, sleeps);
+        let behind = topic.view().tail().at > target;
+        if offered < target {
+            topic.waiting = Waiting::Hot;
+            self.topics.hot.push_back(index);
+        }
+        self.report(index);
+        self.judge_if_due(index);
+        // The last subscribers may just have been struck.
+        if behind && self.topics.get_mut(index).is_some_and(|topic| topic.is_live()) {
+            self.schedule(index);
+        }
+    }
+
+    /// Has the topic's state reported at the end of the flush, if anybody waits for it: a publisher at the gate, or
+    /// memory to be freed.
+    pub(crate) fn report_soon(&mut self, index: u32) {
+        let topic = self.topics.topic_mut(index);
+        if !topic.report_due && (topic.is_closed() || topic.view().holds_old_segments()) {
+            topic.report_due = true;
+            self.topics.report_due.push(index);
+        }
     }
 
     /// Tells the home how far this shard is, and gives back what nobody here needs any more.
@@ -147,7 +176,7 @@ impl Shard {
         // Either the home sees this report when it closes the gate, or we see that it is closed.
         fence(SeqCst);
         let closed = topic.is_closed();
-        topic.view_mut().trim(oldest);
+        topic.view_mut().trim(oldest.at);
         if home.shard as usize == own_shard {
             if let Some(home) = self.topics.home_mut(home.slot, home.generation) {
                 home.trim();

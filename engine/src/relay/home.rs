@@ -14,6 +14,14 @@ use crate::relay::view::Position;
 /// Set in [`Marks::oldest`] while the shard judges a slow consumer.
 const PRESSURE: u64 = 1 << 63;
 
+/// What the index of a log costs per message, in bytes: with it, a log of empty messages is bounded too.
+const INDEX_BYTES_PER_MESSAGE: u64 = 64;
+
+/// Memory that `messages` messages of `bytes` bytes take in a log.
+pub(crate) fn weight(bytes: u64, messages: u64) -> u64 {
+    bytes + messages * INDEX_BYTES_PER_MESSAGE
+}
+
 /// What one reader shard tells the home about a topic.
 #[derive(Debug, Default)]
 struct Marks {
@@ -21,6 +29,8 @@ struct Marks {
     attempted: AtomicU64,
     /// The oldest byte a subscriber still needs, and [`PRESSURE`].
     oldest: AtomicU64,
+    /// The sequence number there.
+    oldest_seq: AtomicU64,
 }
 
 /// What all shards see of a topic.
@@ -41,10 +51,11 @@ impl Shared {
     }
 
     /// Tells the home how far shard `shard` is.
-    pub(crate) fn report(&self, shard: usize, attempted: u64, oldest: u64, pressure: bool) {
+    pub(crate) fn report(&self, shard: usize, attempted: u64, oldest: Position, pressure: bool) {
         let marks = &self.marks[shard];
         marks.attempted.store(attempted, Release);
-        marks.oldest.store(oldest | if pressure { PRESSURE } else { 0 }, Release);
+        marks.oldest_seq.store(oldest.seq, Release);
+        marks.oldest.store(oldest.at | if pressure { PRESSURE } else { 0 }, Release);
     }
 }
 
@@ -68,6 +79,10 @@ pub(crate) struct HomeTopic {
     /// True while the topic stands in the list of topics with news to announce.
     pub announcing: bool,
     pub accepted: u64,
+    /// Stands in the list of logs that may rest soon.
+    pub busy: bool,
+    /// The tail at the last look.
+    quiet_at: u64,
     writer: LogWriter,
     bounds: Bounds,
     /// Lower bound of all `attempted` marks when last computed.
@@ -85,18 +100,20 @@ impl HomeTopic {
             readers: 0,
             announcing: false,
             accepted: 0,
+            busy: false,
+            quiet_at: 0,
             writer,
             bounds,
             attempted: 0,
         }
     }
 
-    /// Adds a reader shard, which hears everything from the returned position on.
-    pub(crate) fn join(&mut self, shard: usize) -> (Arc<Segment>, Position) {
+    /// Adds a reader shard, which hears everything from the returned segment's tail on.
+    pub(crate) fn join(&mut self, shard: usize) -> Arc<Segment> {
         let start = self.tail();
-        self.shared.report(shard, start.at, start.at, false);
+        self.shared.report(shard, start.at, start, false);
         self.readers |= 1 << shard;
-        (Arc::clone(self.writer.tail()), start)
+        Arc::clone(self.writer.tail())
     }
 
     /// Takes a reader shard away. True if none is left.
@@ -129,6 +146,26 @@ impl HomeTopic {
         !std::mem::replace(&mut self.announcing, true)
     }
 
+    /// Lets the log rest if nothing was written since the last look and everybody has everything. True if it rests now.
+    pub(crate) fn rest_if_quiet(&mut self) -> bool {
+        let tail = self.writer.tail_offset();
+        let quiet = std::mem::replace(&mut self.quiet_at, tail) == tail && self.oldest() == tail;
+        if quiet {
+            self.writer.rest();
+        }
+        quiet
+    }
+
+    fn readers(&self) -> impl Iterator<Item = &Marks> {
+        let readers = self.readers;
+        self.shared.marks.iter().enumerate().filter(move |(shard, _)| readers & 1 << shard != 0).map(|(_, marks)| marks)
+    }
+
+    fn oldest(&self) -> u64 {
+        let oldest = self.readers().map(|marks| marks.oldest.load(Acquire) & !PRESSURE);
+        oldest.min().unwrap_or_else(|| self.writer.tail_offset())
+    }
+
     /// The local view has moved on: gives back what is no longer read.
     pub(crate) fn trim(&mut self) {
         self.writer.trim();
@@ -136,10 +173,11 @@ impl HomeTopic {
 
     /// Looks at the marks of all reader shards and closes or opens the gate. True if it has just opened.
     pub(crate) fn weigh(&mut self) -> bool {
-        let was_closed = self.shared.is_closed();
+        let mut was_closed = self.shared.is_closed();
         let mut closed = self.must_be_closed(was_closed);
         if closed && !was_closed {
             self.shared.closed.store(true, Release);
+            was_closed = true;
             // Either we see a report that came meanwhile, or its sender sees the closed gate and asks us to look again.
             fence(SeqCst);
             closed = self.must_be_closed(true);
@@ -151,22 +189,18 @@ impl HomeTopic {
     }
 
     fn must_be_closed(&mut self, is_closed: bool) -> bool {
-        let tail = self.writer.tail_offset();
-        let (mut attempted, mut oldest, mut pressure) = (tail, tail, false);
-        let mut readers = self.readers;
-        while readers != 0 {
-            let marks = &self.shared.marks[readers.trailing_zeros() as usize];
-            readers &= readers - 1;
+        let Position { at: tail, seq: tail_seq } = self.tail();
+        let (mut attempted, mut retained, mut pressure) = (tail, 0, false);
+        for marks in self.readers() {
             attempted = attempted.min(marks.attempted.load(Acquire));
             let mark = marks.oldest.load(Acquire);
             pressure |= mark & PRESSURE != 0;
-            oldest = oldest.min(mark & !PRESSURE);
+            let messages = tail_seq - marks.oldest_seq.load(Acquire).min(tail_seq);
+            retained = retained.max(weight(tail - (mark & !PRESSURE), messages));
         }
         self.attempted = attempted;
         // Opens at half of what closes it, so that publishers are not stopped and started for every message.
         let slack = if is_closed { 2 } else { 1 };
-        pressure
-            || tail - attempted > self.bounds.window_bytes / slack
-            || tail - oldest > self.bounds.retained_bytes / slack
+        pressure || tail - attempted > self.bounds.window_bytes / slack || retained > self.bounds.retained_bytes / slack
     }
 }

@@ -7,6 +7,7 @@
 use proto::CloseCode;
 
 use crate::counters::{Dropped, Ended};
+use crate::relay::home::weight;
 use crate::relay::ledger::Owed;
 use crate::shard::{Shard, log};
 
@@ -35,15 +36,20 @@ impl Shard {
         let config = &endpoint.config;
         let tail = topic.view().tail();
         topic.judged_at = tail.at;
+        // A log that may not grow to the lag limit is judged by what it may grow to.
+        let lag_bytes_max = config.lag_bytes_max.min(config.topic_log_bytes_max / 2);
         let (mut struck, mut pressure) = (Vec::new(), false);
         for subscriber in topic.subscribers.iter().filter(|subscriber| subscriber.blocked) {
             let (bytes, messages) = (tail.at - subscriber.cursor.at, tail.seq - subscriber.cursor.seq);
-            if bytes <= config.lag_bytes_max || messages <= 1 {
+            if weight(bytes, messages) <= lag_bytes_max || messages <= 1 {
                 continue;
             }
             let stalled = now_us.saturating_sub(subscriber.progress_us) >= config.stall_ms * 1000;
-            let age_us = topic.view().accepted_at(subscriber.cursor).map_or(0, |at| (now_us as u32).wrapping_sub(at));
-            let aged = config.lag_age_max_ms > 0 && u64::from(age_us) >= config.lag_age_max_ms * 1000;
+            let age_us = topic
+                .view()
+                .accepted_at(subscriber.cursor)
+                .map_or(0, |at| (now_us as u32).wrapping_sub(at).cast_signed().max(0));
+            let aged = config.lag_age_max_ms > 0 && age_us as u64 >= config.lag_age_max_ms * 1000;
             if stalled || aged {
                 struck.push(subscriber.slot);
             } else {
@@ -55,7 +61,9 @@ impl Shard {
             if endpoint.skip_slow { self.skip(slot) } else { self.cut_off(slot) }
         }
         if pressure {
-            self.topics.judging.push(index);
+            if !self.topics.judging.contains(&index) {
+                self.topics.judging.push(index);
+            }
             self.topics.judge_us.get_or_insert(now_us + JUDGE_US);
         }
         self.report(index);
@@ -82,9 +90,9 @@ impl Shard {
         let books = std::rc::Rc::clone(&topic.books);
         books.drop_for(Dropped::Skipped, skipped);
         self.counters().dropped(Dropped::Skipped, skipped);
-        if let Some((segment, from, to)) = kept {
+        if let Some(rest) = kept {
             let outbox = self.outbox(slot);
-            outbox.log_range_first(segment, from, to);
+            outbox.rest_of_frame(rest);
             outbox.owe(Owed { books, deliveries: 1 });
         }
     }

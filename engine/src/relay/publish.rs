@@ -9,7 +9,29 @@ use crate::mesh::message::{Message, PublishMeta};
 use crate::relay::home::HomeTopic;
 use crate::shard::Shard;
 
+/// How often busy logs are looked at, in µs: one that was quiet for so long lets its memory go.
+const REST_US: u64 = 1_000_000;
+
 impl Shard {
+    /// Lets logs rest that were quiet since the last look.
+    pub(crate) fn rest_quiet_logs(&mut self) {
+        if self.topics.rest_us.is_none_or(|due| due > self.now_us) {
+            return;
+        }
+        for slot in std::mem::take(&mut self.topics.busy) {
+            let Some(home) = self.topics.homes.get_mut(slot as usize).filter(|home| home.busy) else { continue };
+            if home.rest_if_quiet() {
+                home.busy = false;
+                if !std::mem::replace(&mut home.announcing, true) {
+                    self.topics.announcing.push(slot);
+                }
+            } else if !self.topics.busy.contains(&slot) {
+                self.topics.busy.push(slot);
+            }
+        }
+        self.topics.rest_us = (!self.topics.busy.is_empty()).then_some(self.now_us + REST_US);
+    }
+
     /// Gives a message of connection `slot` to its topic.
     pub(crate) fn publish(&mut self, slot: u32, opcode: Opcode, payload: Payload<'_>) {
         let connection = self.connections.at(slot);
@@ -66,9 +88,14 @@ impl Shard {
         // The publisher's own subscription keeps the topic alive until after its last message.
         let home = home.expect("a topic lives as long as somebody who publishes to it");
         let is_first = append(home);
+        let wakes_up = !std::mem::replace(&mut home.busy, true);
         self.topics.accept();
         if is_first {
             self.topics.announcing.push(slot);
+        }
+        if wakes_up {
+            self.topics.busy.push(slot);
+            self.topics.rest_us.get_or_insert(self.now_us + REST_US);
         }
     }
 }

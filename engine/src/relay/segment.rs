@@ -165,6 +165,18 @@ impl Segment {
         low
     }
 
+    /// Bytes `from..to` apart from the segment: shared if they are part of a frame of its own, else copied.
+    ///
+    /// # Panics
+    /// Unless `from <= to <= visible().bytes`.
+    #[must_use]
+    pub fn copy(&self, from: u32, to: u32) -> Bytes {
+        match &self.body {
+            Body::Frame { frame, .. } => frame.slice(from as usize..to as usize),
+            Body::Heap(_) => Bytes::copy_from_slice(self.bytes(from, to)),
+        }
+    }
+
     /// The segment after this one, only once this one is final. A reader that gets it must look at
     /// [`visible`](Self::visible) once more before it leaves: what it saw before may not have been the last.
     #[must_use]
@@ -324,6 +336,17 @@ impl LogWriter {
         while self.left.get(SPARES_MAX).is_some_and(is_spare) && Arc::strong_count(&self.left[0]) == 1 {
             self.left.pop_front();
         }
+    }
+
+    /// Lets go of the memory that a busy log keeps: goes on in an empty segment, small again. For a log that nobody needs
+    /// anything of.
+    pub fn rest(&mut self) {
+        self.segment_bytes = self.bytes_min;
+        if self.filled != Visible::default() {
+            let body = Body::Heap(Memory::default());
+            self.follow(Arc::new(Segment::new(self.tail_offset(), self.tail_seq(), body)));
+        }
+        self.left.clear();
     }
 
     /// Goes on in a new segment with room for a frame of `frame_bytes`.

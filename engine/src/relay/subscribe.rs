@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::counters::Dropped;
 use crate::mesh::message::Message;
+use crate::mesh::node::TOPICS_PER_HOME_MAX;
 use crate::net::connection::{Phase, Subscription};
 use crate::relay::home::{HomeTopic, Shared};
 use crate::relay::ledger::{Books, Owed};
 use crate::relay::segment::Segment;
 use crate::relay::topic::{Home, Topic};
-use crate::relay::view::Position;
 use crate::shard::Shard;
 
 /// How a subscription went.
@@ -61,23 +61,19 @@ impl Shard {
             let topic = self.topics.topic(topic);
             (Arc::clone(&topic.name), topic.endpoint)
         };
-        let Some((home, segment, shared, start)) = self.join_home(name, endpoint, self.index) else { return false };
-        self.topics.go_live(topic, home, segment, shared, start);
+        let Some((home, segment, shared)) = self.join_home(name, endpoint, self.index) else { return false };
+        self.topics.go_live(topic, home, segment, shared);
         true
     }
 
     /// Lets a shard read a topic that lives here; the topic is made if it does not live yet.
-    fn join_home(
-        &mut self,
-        name: Arc<str>,
-        endpoint: u16,
-        reader: usize,
-    ) -> Option<(Home, Arc<Segment>, Arc<Shared>, Position)> {
+    fn join_home(&mut self, name: Arc<str>, endpoint: u16, reader: usize) -> Option<(Home, Arc<Segment>, Arc<Shared>)> {
         let slot = match self.topics.home_slot(endpoint, &name) {
             Some(slot) => slot,
             None => {
                 let endpoint_of = self.router.endpoint(endpoint);
-                if !self.admission.add_topic(endpoint, endpoint_of.config.topics_max as u64) {
+                let is_full = self.topics.homes.vacant_key() >= TOPICS_PER_HOME_MAX;
+                if is_full || !self.admission.add_topic(endpoint, endpoint_of.config.topics_max as u64) {
                     return None;
                 }
                 let (shards, bounds) = (self.shards, endpoint_of.bounds);
@@ -88,36 +84,31 @@ impl Shard {
             }
         };
         let home = &mut self.topics.homes[slot as usize];
-        let (segment, start) = home.join(reader);
+        let segment = home.join(reader);
         let at = Home { shard: self.index as u32, slot, generation: home.generation };
-        Some((at, segment, Arc::clone(&home.shared), start))
+        Some((at, segment, Arc::clone(&home.shared)))
     }
 
     /// A reader shard asks for a topic that lives here.
     pub(crate) fn on_subscribe(&mut self, from: usize, name: Arc<str>, endpoint: u16, topic: u32) {
         let answer = match self.join_home(name, endpoint, from) {
-            Some((home, segment, shared, start)) => Message::Subscribed { topic, home, shared, segment, start },
+            Some((home, segment, shared)) => Message::Subscribed { topic, home, shared, segment },
             None => Message::Refused { topic },
         };
         self.node.send(from, answer, 0);
     }
 
     /// The home has answered: everybody who waited is subscribed and gets the 101.
-    pub(crate) fn on_subscribed(
-        &mut self,
-        topic: u32,
-        home: Home,
-        shared: Arc<Shared>,
-        segment: Arc<Segment>,
-        start: Position,
-    ) {
-        self.topics.go_live(topic, home, segment, shared, start);
+    pub(crate) fn on_subscribed(&mut self, topic: u32, home: Home, shared: Arc<Shared>, segment: Arc<Segment>) {
+        self.topics.go_live(topic, home, segment, shared);
         for id in std::mem::take(&mut self.topics.topic_mut(topic).joining) {
             if self.connections.is_current(id) && self.connections.at(id.slot).phase == Phase::Joining {
                 self.add_subscriber(id.slot);
                 self.open(id.slot);
             }
         }
+        // The home may have closed the gate for want of our report, and hears nothing more of us if all is sent.
+        self.report(topic);
         self.drop_topic_if_unused(topic);
     }
 
@@ -162,11 +153,12 @@ impl Shard {
             moved.expect("a subscriber's connection is subscribed").index = subscription.index;
         }
         self.counters().dropped(reason, dropped);
-        if let Some((segment, from, to)) = kept {
+        if let Some(rest) = kept {
             let outbox = self.outbox(slot);
-            outbox.log_range_first(segment, from, to);
+            outbox.rest_of_frame(rest);
             outbox.owe(Owed { books, deliveries: 1 });
         }
+        self.report_soon(index);
         self.drop_topic_if_unused(index);
     }
 
@@ -240,6 +232,9 @@ impl Shard {
         }
         if moved {
             self.schedule(index);
+        } else {
+            // A log that went to rest has a new, empty segment: the old one is given back.
+            self.report_soon(index);
         }
     }
 }

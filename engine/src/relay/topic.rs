@@ -3,6 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::counters::Dropped;
 use crate::net::port::ConnectionId;
 use crate::net::queued::QueuedLog;
@@ -46,7 +48,9 @@ pub(crate) struct Subscriber {
 /// A fan-out that is under way.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pass {
-    /// Index of the next subscriber to look at, counted from where the pass began.
+    /// Index of the subscriber that it began with.
+    pub start: usize,
+    /// Subscribers looked at.
     pub visited: usize,
     /// The tail when the pass began: what everybody unblocked will have been offered.
     pub target: u64,
@@ -85,6 +89,8 @@ pub(crate) struct Topic {
     pub publishers: Vec<ConnectionId>,
     /// Connections whose handshake waits for the home's answer.
     pub joining: Vec<ConnectionId>,
+    /// Stands in the list of topics to report.
+    pub report_due: bool,
     /// A slow consumer is under judgement.
     pub pressure: bool,
     /// Blocked subscribers.
@@ -111,6 +117,7 @@ impl Topic {
             attempted: 0,
             publishers: Vec::new(),
             joining: Vec::new(),
+            report_due: false,
             pressure: false,
             blocked: 0,
             judged_at: 0,
@@ -119,11 +126,13 @@ impl Topic {
     }
 
     /// The home has answered: the topic is live from here.
-    pub(crate) fn go_live(&mut self, home: Home, segment: Arc<Segment>, shared: Arc<Shared>, start: Position) {
+    pub(crate) fn go_live(&mut self, home: Home, segment: Arc<Segment>, shared: Arc<Shared>) {
+        let view = LogView::new(segment);
         self.home = home;
-        self.attempted = start.at;
-        self.judged_at = start.at;
-        self.log = Some((LogView::new(segment), shared));
+        // What came between the home's answer and now concerns nobody here.
+        self.attempted = view.tail().at;
+        self.judged_at = self.attempted;
+        self.log = Some((view, shared));
     }
 
     pub(crate) fn is_live(&self) -> bool {
@@ -164,7 +173,7 @@ impl Topic {
         } else {
             let limits = (RUNS_PER_SEND, bytes_max);
             let (to, own) = view.reach_without(from, reach, subscriber.origin, limits);
-            subscriber.own_ahead -= own as u32;
+            subscriber.own_ahead = subscriber.own_ahead.saturating_sub(own as u32);
             QueuedLog::new(topic, from, to, rest.min(to.at - from.at), accepted_us).cutting(subscriber.origin, own)
         };
         let to = queued.to;
@@ -248,16 +257,16 @@ impl Topic {
         self.books.drop_for(reason, rest);
         self.blocked -= usize::from(gone.blocked);
         if let Some(pass) = &mut self.pass {
-            pass.disturbed = true;
+            pass.disturbed |= pass.visited > 0;
         }
         (self.subscribers.get(index as usize).map(|moved| moved.slot), rest)
     }
 
-    /// The rest of the frame that the subscriber was begun to be sent: a range of a segment.
-    pub(crate) fn begun_frame(&self, index: u32) -> Option<(Arc<Segment>, u32, u32)> {
+    /// The rest of the frame that the subscriber was begun to be sent.
+    pub(crate) fn begun_frame(&self, index: u32) -> Option<Bytes> {
         let rest = self.frame_rest(index);
         let at = self.subscribers[index as usize].cursor.at;
-        (rest > 0).then(|| self.view().segment_range(at, at + rest))
+        (rest > 0).then(|| self.view().copy(at, at + rest))
     }
 
     /// Moves the subscriber to the visible tail. Of the messages passed over, `kept` are taken over by its outbox; the
@@ -269,15 +278,22 @@ impl Topic {
         let own = if own_ahead > 0 { self.view().count_from(from, tail, origin) } else { 0 };
         self.books.exclude(own);
         let subscriber = &mut self.subscribers[index as usize];
-        subscriber.own_ahead -= own as u32;
+        subscriber.own_ahead = subscriber.own_ahead.saturating_sub(own as u32);
         subscriber.cursor = tail;
         subscriber.mid_frame = false;
         tail.seq - from.seq - kept - own
     }
 
-    /// The oldest byte a subscriber still needs.
-    pub(crate) fn oldest(&self) -> u64 {
-        self.subscribers.iter().map(|subscriber| subscriber.cursor.at).min().unwrap_or(self.attempted)
+    /// The oldest position a subscriber still needs.
+    pub(crate) fn oldest(&self) -> Position {
+        let cursors = self.subscribers.iter().map(|subscriber| subscriber.cursor);
+        cursors.min_by_key(|cursor| cursor.at).unwrap_or_else(|| self.view().tail())
+    }
+
+    /// Everything before was offered to every subscriber that takes bytes.
+    pub(crate) fn least_offered(&self) -> u64 {
+        let unblocked = self.subscribers.iter().filter(|subscriber| !subscriber.blocked);
+        unblocked.map(|subscriber| subscriber.cursor.at).min().unwrap_or(u64::MAX)
     }
 
     /// True if the subscriber was sent everything that is visible, and the kernel took it.

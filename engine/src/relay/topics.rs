@@ -14,10 +14,9 @@ use slab::Slab;
 use crate::mesh::message::Report;
 use crate::net::port::ConnectionId;
 use crate::relay::home::{HomeTopic, Shared};
-use crate::relay::ledger::Books;
+use crate::relay::ledger::{Books, Ledger};
 use crate::relay::segment::Segment;
 use crate::relay::topic::{Home, Topic};
-use crate::relay::view::Position;
 
 /// See the module's description.
 pub(crate) struct Topics {
@@ -33,6 +32,11 @@ pub(crate) struct Topics {
     pub congested: Vec<ConnectionId>,
     /// Topics whose fan-out ends with the running flush, and the offset it covered.
     pub finished: Vec<(u32, u64)>,
+    /// Topics to report at the end of the running flush.
+    pub report_due: Vec<u32>,
+    /// Homes whose logs were written to lately, and when to look at them again.
+    pub busy: Vec<u32>,
+    pub rest_us: Option<u64>,
     /// Homes with news to announce.
     pub announcing: Vec<u32>,
     pub homes: Slab<HomeTopic>,
@@ -58,6 +62,9 @@ impl Topics {
             judge_us: None,
             congested: Vec::new(),
             finished: Vec::new(),
+            report_due: Vec::new(),
+            busy: Vec::new(),
+            rest_us: None,
             announcing: Vec::new(),
             homes: Slab::new(),
             topics: Slab::new(),
@@ -96,7 +103,7 @@ impl Topics {
     /// When a topic must be looked at, in µs.
     pub(crate) fn next_us(&self) -> Option<u64> {
         let held = self.held.peek().map(|Reverse((due, _))| *due);
-        [held, self.judge_us].into_iter().flatten().min()
+        [held, self.judge_us, self.rest_us].into_iter().flatten().min()
     }
 
     /// The shard that owns a topic: a hash of its name with the server's own seed.
@@ -121,20 +128,13 @@ impl Topics {
     }
 
     /// The topic is live from here on.
-    pub(crate) fn go_live(
-        &mut self,
-        topic: u32,
-        home: Home,
-        segment: Arc<Segment>,
-        shared: Arc<Shared>,
-        start: Position,
-    ) {
+    pub(crate) fn go_live(&mut self, topic: u32, home: Home, segment: Arc<Segment>, shared: Arc<Shared>) {
         let slots = &mut self.by_home[home.shard as usize];
         if slots.len() <= home.slot as usize {
             slots.resize(home.slot as usize + 1, u32::MAX);
         }
         slots[home.slot as usize] = topic;
-        self.topic_mut(topic).go_live(home, segment, shared, start);
+        self.topic_mut(topic).go_live(home, segment, shared);
     }
 
     pub(crate) fn remove(&mut self, index: u32) -> Topic {
@@ -172,28 +172,15 @@ impl Topics {
     pub(crate) fn report(&self, connections: u64) -> Report {
         let mut total = self.books.figures();
         total.accepted = self.accepted;
-        let mut topics = Vec::new();
-        for (_, topic) in &self.topics {
-            if !topic.is_live() {
-                continue;
-            }
-            let mut figures = topic.figures();
+        let mut topics: Vec<(String, Ledger)> = Vec::new();
+        for (_, topic) in self.topics.iter().filter(|(_, topic)| topic.is_live()) {
             total.covered += topic.running_coverage();
-            if topic.home.shard as usize == self.index_of_self(topic) {
-                figures.accepted = self.homes.get(topic.home.slot as usize).map_or(0, |home| home.accepted);
-            }
-            topics.push((topic.name.to_string(), figures));
+            topics.push((topic.name.to_string(), topic.figures()));
+        }
+        for (_, home) in &self.homes {
+            topics.push((home.name.to_string(), Ledger { accepted: home.accepted, ..Ledger::default() }));
         }
         Report { total, topics, connections }
-    }
-
-    /// The home shard of `topic` if the home is hosted here, else a number that is none.
-    fn index_of_self(&self, topic: &Topic) -> usize {
-        let hosted = self
-            .homes
-            .get(topic.home.slot as usize)
-            .is_some_and(|home| home.generation == topic.home.generation && home.name == topic.name);
-        if hosted { topic.home.shard as usize } else { usize::MAX }
     }
 }
 

@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::relay::segment::Segment;
 
 /// Segments that one send reaches over at most.
@@ -105,10 +107,10 @@ impl LogView {
         }
     }
 
-    /// The segment that holds `[from, to)` whole, and the range in it.
-    pub(crate) fn segment_range(&self, from: u64, to: u64) -> (Arc<Segment>, u32, u32) {
+    /// The bytes of `[from, to)`, which lie in one record. They hold no segment: that would keep all later ones too.
+    pub(crate) fn copy(&self, from: u64, to: u64) -> Bytes {
         let segment = &self.segments[self.index_of(from)];
-        (Arc::clone(segment), (from - segment.base()) as u32, (to - segment.base()) as u32)
+        segment.copy((from - segment.base()) as u32, (to - segment.base()) as u32)
     }
 
     /// Where `bytes` bytes after `from` lead.
@@ -247,6 +249,11 @@ impl LogView {
             fits
         });
         (Position { at: stop.at + left, seq: stop.seq }, own)
+    }
+
+    /// True if there are segments that may be given back.
+    pub(crate) fn holds_old_segments(&self) -> bool {
+        self.segments.len() > 1
     }
 
     /// Forgets segments that end at or before `oldest`.

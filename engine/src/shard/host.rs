@@ -67,7 +67,7 @@ async fn drive(mut shard: Shard, waiter: Waiter) {
             }
         }
         shard.port.sleeping(true);
-        if notify.sleep_unless(|| shard.port.has_news() || shard.node.has_news()) {
+        if notify.sleep_unless(|| shard.port.has_news() || shard.node.has_news() || shard.node.must_retry()) {
             shard.sleeps += 1;
             waiter.wait().await;
             if io_uring {

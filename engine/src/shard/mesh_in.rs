@@ -29,8 +29,8 @@ impl Shard {
     fn on_message(&mut self, from: usize, message: Message) {
         match message {
             Message::Subscribe { name, endpoint, topic } => self.on_subscribe(from, name, endpoint, topic),
-            Message::Subscribed { topic, home, shared, segment, start } => {
-                self.on_subscribed(topic, home, shared, segment, start);
+            Message::Subscribed { topic, home, shared, segment } => {
+                self.on_subscribed(topic, home, shared, segment);
             }
             Message::Refused { topic } => self.on_refused(topic),
             Message::Unsubscribe { home } => self.leave_home(from, home),

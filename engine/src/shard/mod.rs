@@ -45,6 +45,10 @@ use crate::relay::topics::Topics;
 /// Port events that one turn takes at most. Also bounds the outboxes that a storm of handshakes fills at a time: with
 /// four times as many, 10,000 connections left 100 B more each behind.
 const EVENTS_PER_TURN: usize = 1024;
+/// After so many events a turn looks at the clock: a TLS handshake costs a hundred times what a frame does.
+const EVENTS_PER_LOOK: usize = 8;
+/// µs of input after which a turn goes on to send what it has.
+const INPUT_US_PER_TURN: u64 = 1000;
 /// Records that one turn takes from each ring at most.
 const RECORDS_PER_TURN: usize = 1024;
 /// Bytes that partly received messages may hold per shard.
@@ -109,12 +113,13 @@ pub(crate) struct Shard {
     pub(crate) tls: Option<TlsView>,
     pub(crate) log_level: tracing::Level,
     /// Number of the running flush; connections note the last one they took part in.
-    pub(crate) flush: u32,
+    pub(crate) flush: u64,
     pub(crate) batch: Vec<Queued>,
     pub(crate) shortfalls: Vec<(usize, Shortfall)>,
     /// Allocations that flushes reuse.
     pub(crate) slices: Vec<IoSlice<'static>>,
-    pub(crate) ranges: Vec<(RawFd, std::ops::Range<usize>)>,
+    /// Of each send of the running flush: bytes, socket, slices.
+    pub(crate) ranges: Vec<(usize, RawFd, std::ops::Range<usize>)>,
     pub(crate) sends: Vec<(RawFd, &'static [IoSlice<'static>])>,
     /// Plain text of TLS connections on its way in.
     pub(crate) plain: Vec<u8>,
@@ -203,7 +208,10 @@ impl Shard {
     }
 
     fn take_events(&mut self) {
-        for _ in 0..EVENTS_PER_TURN {
+        for taken in 0..EVENTS_PER_TURN {
+            if taken % EVENTS_PER_LOOK == 0 && self.is_turn_long(taken) {
+                break;
+            }
             let Some(event) = self.port.next_event() else { break };
             match event {
                 Event::Received(id, mut input) => {
@@ -219,6 +227,11 @@ impl Shard {
         }
     }
 
+    /// True if this turn has taken input for long enough; it always takes some.
+    pub(crate) fn is_turn_long(&self, taken: usize) -> bool {
+        taken > 0 && self.clock.now_us() - self.now_us > INPUT_US_PER_TURN
+    }
+
     /// True if another turn has something to do at once.
     pub(crate) fn has_work(&mut self) -> bool {
         self.mesh_left
@@ -227,6 +240,7 @@ impl Shard {
             || self.topics.has_work()
             || self.port.has_news()
             || self.node.has_news()
+            || self.node.must_retry()
     }
 
     /// When the shard must look again at the latest, in µs of its clock.

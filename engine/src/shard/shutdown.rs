@@ -98,10 +98,11 @@ impl Shard {
             if connection.phase != Life::Open {
                 continue;
             }
-            let finished = connection.subscription.is_none_or(|subscription| {
-                let topic = self.topics.topic(subscription.topic);
-                topic.has_everything(subscription.index)
-            });
+            let finished = connection.delayed_bytes == 0
+                && connection.subscription.is_none_or(|subscription| {
+                    let topic = self.topics.topic(subscription.topic);
+                    topic.has_everything(subscription.index)
+                });
             if finished {
                 self.begin_close(slot, CloseCode::GOING_AWAY, "shutting down", Ended::Shutdown);
             }

@@ -202,6 +202,14 @@ impl Ring {
         }
         // Every submission is consumed, and so every inline send over, before this returns: nothing outlives `sends`.
         self.submit();
+        // A full completion queue may have moved some of ours to the stash.
+        self.stash.retain(|completion| {
+            let ours = completion.user_data & tag_mask == tag;
+            if ours {
+                short((completion.user_data & !tag_mask) as usize, completion.result);
+            }
+            !ours
+        });
         loop {
             let Some(entry) = self.ring.completion().next() else { break };
             let completion = completion_of(&entry);
