@@ -331,6 +331,10 @@ impl Worker {
     /// Waits until something is ready or due, then takes everything that is ready.
     fn wait(&mut self, now_ns: u64) -> io::Result<()> {
         let mut until_ns = self.next_second_ns.min(self.publishing.next_due_ns()).min(self.slow.next_due_ns());
+        if now_ns < self.tally.measured.end {
+            // Then it can tell that all is sent.
+            until_ns = until_ns.min(self.tally.measured.end);
+        }
         until_ns = until_ns.min(self.storm.as_ref().map_or(u64::MAX, Storm::next_due_ns));
         if self.shared.stage() == Stage::Connect {
             until_ns = until_ns.min(self.connector.next_due_ns().unwrap_or(u64::MAX));
