@@ -34,12 +34,15 @@ fn wrong_usage_is_exit_2_with_a_message() {
 fn an_slo_that_does_not_hold_is_exit_1_and_one_that_does_is_exit_0() {
     let peer = Peer::start("echo", &["--drop-one-in", "10"]);
     let url = peer.url("/");
-    let (code, report, _) =
-        run(&[&["echo", "--url", &url, "--rate", "500", "--slo", "reach>=1"], &SHORT[..], &["--drain", "200ms"]]
-            .concat());
+    let (code, report, _) = run(&[
+        &["echo", "--url", &url, "--rate", "500", "--slo", "reach>=1,p50<60s"],
+        &SHORT[..],
+        &["--drain", "200ms"],
+    ]
+    .concat());
     assert_eq!((code, &report["slo"]["held"]), (1, &false.into()));
     let (code, report, _) = run(&[
-        &["echo", "--url", &url, "--rate", "500", "--slo", "reach>0.5,p50<5s"],
+        &["echo", "--url", &url, "--rate", "500", "--slo", "reach>0.5,p50<60s"],
         &SHORT[..],
         &["--drain", "200ms"],
     ]

@@ -96,8 +96,8 @@ impl Search<'_> {
         }
     }
 
-    /// Halves the bracket in log space to the precision asked for, then tries both ends again, taking turns. An end
-    /// that does not keep its promise moves the bracket, and the halving goes on.
+    /// Halves the bracket in log space to the precision asked for, then tries both ends again, taking turns. If the
+    /// lower end does not hold again, what held there was luck, and the search goes on below it.
     fn bisect(&mut self, holds: Option<f64>, fails: Option<f64>) -> Result<(Option<f64>, Option<f64>), (Exit, String)> {
         let (Some(mut low), Some(mut high)) = (holds, fails) else { return Ok((holds, fails)) };
         loop {
@@ -110,26 +110,29 @@ impl Search<'_> {
                 held += usize::from(self.probe(low)?);
                 failed += usize::from(!self.probe(high)?);
             }
-            match (held * 2 > VERIFICATIONS, failed * 2 > VERIFICATIONS) {
-                // It fails at both: what held there before was luck.
-                (false, _) if low > self.args.from => {
-                    high = low;
-                    low = self.args.from.max(low / (1.0 + 4.0 * self.args.precision / 100.0));
-                }
-                (false, _) => return Ok((None, Some(low))),
-                (true, false) if self.runs.len() < self.args.runs_max => {
-                    low = high;
-                    high = (high * (1.0 + 4.0 * self.args.precision / 100.0)).min(self.args.to);
-                    if low >= high {
-                        return Ok((Some(low), None));
-                    }
-                }
-                _ => return Ok((Some(low), Some(high))),
+            if held * 2 > VERIFICATIONS {
+                let is_sure = failed * 2 > VERIFICATIONS;
+                return Ok((Some(low), if is_sure { Some(high) } else { self.lowest_failure_above(high) }));
+            }
+            high = low;
+            match self.highest_hold_below(high) {
+                Some(below) => low = below,
+                None => return Ok((None, Some(high))),
             }
             if self.runs.len() >= self.args.runs_max {
                 return Ok((Some(low), Some(high)));
             }
         }
+    }
+
+    fn lowest_failure_above(&self, value: f64) -> Option<f64> {
+        let above = self.runs.iter().filter(|probe| !probe.held && probe.value > value);
+        above.map(|probe| probe.value).reduce(f64::min)
+    }
+
+    fn highest_hold_below(&self, value: f64) -> Option<f64> {
+        let below = self.runs.iter().filter(|probe| probe.held && probe.value < value);
+        below.map(|probe| probe.value).reduce(f64::max)
     }
 
     /// A run in which the generator itself was too slow says nothing, and is done again; the third one ends the search.
