@@ -25,14 +25,16 @@ impl Shard {
         let topic = self.topics.topic_mut(index);
         let window_us = router.endpoint(topic.endpoint).config.flush_window_us;
         let unflushed = topic.view().tail().at - topic.attempted;
+        let flushed_us = topic.flushed_us;
         match topic.waiting {
             Waiting::Hot => return,
             Waiting::Held(_) if unflushed < HELD_BYTES_MAX => return,
             Waiting::Held(_) => {}
             Waiting::No => {
-                let busy = topic.flushed_sleeps == sleeps && now.saturating_sub(topic.flushed_us) < window_us;
+                let busy = topic.flushed_sleeps == sleeps && now.saturating_sub(flushed_us) < window_us;
                 if busy && unflushed < HELD_BYTES_MAX && !self.is_shutting_down() {
-                    let due = now + window_us;
+                    // From the end of the flush on: `now` is when the turn began, which may be a chunk of sends earlier.
+                    let due = now.max(flushed_us) + window_us;
                     self.topics.topic_mut(index).waiting = Waiting::Held(due);
                     self.topics.held.push(Reverse((due, index)));
                     return;
