@@ -16,7 +16,7 @@ use socket2::{Domain, Socket, Type};
 use support::http::{ask_upgrade, read_answer, upgrade_request};
 use support::process::Process;
 use support::raw::{RawClient, TEXT, reset_on_close};
-use support::{PATIENCE, config, dial, eventually, for_each_setup, start};
+use support::{PATIENCE, StopOnDrop, config, dial, eventually, for_each_setup, start};
 
 /// How long descriptors are missing.
 const SHORTAGE: Duration = Duration::from_secs(3);
@@ -74,6 +74,7 @@ fn the_listener_outlives_a_lack_of_descriptors() {
         let stop = AtomicBool::new(false);
         let turned_away = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..TRYING).map(|_| scope.spawn(|| keep_trying(process.address, &stop))).collect();
+            let stopping = StopOnDrop(&stop);
             let share = process.cpu_share_over(SHORTAGE);
             assert!(share < 0.05, "{:.1} % CPU while descriptors are missing", share * 100.0);
             assert_talks(&mut client);
@@ -83,7 +84,7 @@ fn the_listener_outlives_a_lack_of_descriptors() {
             assert_talks(&mut RawClient::connect(process.address, "/rooms/b"));
             let took = recovered.elapsed();
             assert!(took < Duration::from_secs(1), "{took:?} to recover");
-            stop.store(true, Relaxed);
+            drop(stopping);
             threads.into_iter().map(|thread| thread.join().unwrap()).sum::<u64>()
         });
         assert_talks(&mut client);

@@ -15,7 +15,7 @@ use support::process::Process;
 use support::raw::{
     self, BINARY, CLOSE, CONTINUATION, PING, PONG, RawClient, TEXT, masked_frame, masked_header, reset_on_close,
 };
-use support::{config, dial, eventually, for_each_setup};
+use support::{StopOnDrop, config, dial, eventually, for_each_setup};
 
 /// A message that takes longer is a pair harmed, even on a busy machine.
 const HARMED: Duration = Duration::from_secs(5);
@@ -39,8 +39,9 @@ fn beside_a_healthy_pair(name: &str, test: impl Fn(&Process)) {
                     talk(&mut pair);
                 }
             });
+            let stopping = StopOnDrop(&stop);
             test(&process);
-            stop.store(true, Relaxed);
+            drop(stopping);
             talking.join().unwrap();
         });
         eventually("only the pair is left", || process.metric("websocket_connections") == 2.0);

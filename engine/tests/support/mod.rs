@@ -14,6 +14,7 @@ pub(crate) mod watch;
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use engine::config::{Config, Driver, EndpointConfig, Mode, ShardCount};
@@ -139,6 +140,15 @@ impl Dice {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         (self.0 >> 11) % bound
+    }
+}
+
+/// Tells threads to stop when it goes, also by a failed assertion: a scope waits for its threads before it reports one.
+pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
     }
 }
 
