@@ -200,6 +200,7 @@ impl Shard {
             let topic = self.topics.topic_mut(subscription.topic);
             let lag = topic.block(subscription.index, now_us);
             self.counters().lag_bytes.observe(lag as f64, 1);
+            self.heed_lag(subscription.topic, subscription.index);
         }
         self.port.arm_writable(slot);
         self.arm_timer(slot);

@@ -6,6 +6,7 @@
 
 use proto::CloseCode;
 
+use crate::config::EndpointConfig;
 use crate::counters::{Dropped, Ended};
 use crate::relay::home::weight;
 use crate::relay::ledger::Owed;
@@ -36,20 +37,21 @@ impl Shard {
         let config = &endpoint.config;
         let tail = topic.view().tail();
         topic.judged_at = tail.at;
-        // A log that may not grow to the lag limit is judged by what it may grow to.
-        let lag_bytes_max = config.lag_bytes_max.min(config.topic_log_bytes_max / 2);
+        let lag_bytes_max = lag_bytes_max(config);
         let (mut struck, mut pressure) = (Vec::new(), false);
-        for subscriber in topic.subscribers.iter().filter(|subscriber| subscriber.blocked) {
+        for subscriber in &topic.subscribers {
             let (bytes, messages) = (tail.at - subscriber.cursor.at, tail.seq - subscriber.cursor.seq);
             if weight(bytes, messages) <= lag_bytes_max || messages <= 1 {
                 continue;
             }
+            if !subscriber.blocked {
+                // Writable again, but not far yet: who was under judgement remains so until it has caught up.
+                pressure |= topic.pressure;
+                continue;
+            }
             let stalled = now_us.saturating_sub(subscriber.progress_us) >= config.stall_ms * 1000;
-            let age_us = topic
-                .view()
-                .accepted_at(subscriber.cursor)
-                .map_or(0, |at| (now_us as u32).wrapping_sub(at).cast_signed().max(0));
-            let aged = config.lag_age_max_ms > 0 && age_us as u64 >= config.lag_age_max_ms * 1000;
+            let age_us = topic.view().accepted_at(subscriber.cursor).map_or(0, |at| age_us(now_us, at));
+            let aged = config.lag_age_max_ms > 0 && age_us >= config.lag_age_max_ms * 1000;
             if stalled || aged {
                 struck.push(subscriber.slot);
             } else {
@@ -61,12 +63,26 @@ impl Shard {
             if endpoint.skip_slow { self.skip(slot) } else { self.cut_off(slot) }
         }
         if pressure {
-            if !self.topics.judging.contains(&index) {
-                self.topics.judging.push(index);
-            }
-            self.topics.judge_us.get_or_insert(now_us + JUDGE_US);
+            self.judge_soon(index);
         }
         self.report(index);
+    }
+
+    /// A subscriber that was just blocked may lag too far even if nothing more is published.
+    pub(crate) fn heed_lag(&mut self, index: u32, subscriber: u32) {
+        let topic = self.topics.topic(index);
+        let (tail, cursor) = (topic.view().tail(), topic.subscribers[subscriber as usize].cursor);
+        let lag_bytes = weight(tail.at - cursor.at, tail.seq - cursor.seq);
+        if lag_bytes > lag_bytes_max(&self.router.endpoint(topic.endpoint).config) {
+            self.judge_soon(index);
+        }
+    }
+
+    fn judge_soon(&mut self, index: u32) {
+        if !self.topics.judging.contains(&index) {
+            self.topics.judging.push(index);
+        }
+        self.topics.judge_us.get_or_insert(self.now_us + JUDGE_US);
     }
 
     /// Closes a slow consumer: the rest of the frame it is in, then Close 1013; a reset if that is not taken in time.
@@ -95,5 +111,28 @@ impl Shard {
             outbox.rest_of_frame(rest);
             outbox.owe(Owed { books, deliveries: 1 });
         }
+    }
+}
+
+/// A log that may not grow to the lag limit is judged by what it may grow to.
+fn lag_bytes_max(config: &EndpointConfig) -> u64 {
+    config.lag_bytes_max.min(config.topic_log_bytes_max / 2)
+}
+
+/// µs since a time written by any shard. This shard's turn may have begun before it: then nothing has passed.
+fn age_us(now_us: u64, accepted_us: u32) -> u64 {
+    u64::from((now_us as u32).wrapping_sub(accepted_us).cast_signed().max(0).cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_accepted_after_the_turn_began_is_new_and_not_ancient() {
+        assert_eq!(age_us(1_000, 1_001), 0);
+        assert_eq!(age_us(1_000, 1_000), 0);
+        assert_eq!(age_us(5_000, 1_000), 4_000);
+        assert_eq!(age_us((1 << 32) + 10, u32::MAX - 9), 20);
     }
 }
