@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBuf;
 
 use super::raw::{CLOSE, Frames, PING, PONG, RawClient, close_payload, masked_frame, reset_on_close};
 use super::tls::{Certificate, TlsStream};
@@ -240,6 +242,12 @@ impl Member {
     /// Goes on reading.
     pub(crate) fn resume(&mut self) {
         self.paused = false;
+    }
+
+    /// Keeps the kernel from taking more than about so many bytes for a reader that is late.
+    pub(crate) fn bound_receive_buffer(&mut self, bytes: usize) {
+        let stream = self.stream.as_ref().expect("a living member has a stream");
+        setsockopt(stream, RcvBuf, &bytes).unwrap();
     }
 
     /// Begins the closing handshake; everything that comes before the answer is still heard.
