@@ -7,7 +7,6 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
@@ -16,7 +15,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
-use super::log_limit::LogLimit;
+use crate::logging::RateLimited;
 
 /// The rule: an address of one of the networks, and the token if there is one.
 #[derive(Debug, Clone)]
@@ -113,12 +112,12 @@ pub(crate) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    static LIMIT: LogLimit = LogLimit::new(Duration::from_secs(5));
+    static LIMIT: RateLimited = RateLimited::new("refused admin requests", 1);
     match access.check(peer.ip(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(denied) => {
-            if let Some(left_out) = LIMIT.pass() {
-                tracing::warn!("admin: {peer} refused: {denied} ({left_out} more not shown)");
+            if LIMIT.admit() {
+                tracing::warn!("admin: {peer} refused: {denied}");
             }
             denied.into_response()
         }

@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::access::Access;
-use super::log_limit::LogLimit;
+use crate::logging::RateLimited;
 
 /// Bytes of a request's head. Long enough for a selector that names a thousand connections.
 const HEAD_BYTES_MAX: usize = 128 * 1024;
@@ -123,11 +123,11 @@ pub(crate) async fn serve(
 
 /// Says 503 to a connection too many. Its request is not waited for, so the answer may get lost.
 fn refuse(stream: &TcpStream, peer: SocketAddr) {
-    static LIMIT: LogLimit = LogLimit::new(Duration::from_secs(5));
+    static LIMIT: RateLimited = RateLimited::new("refused admin connections", 1);
     const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\n\
         Connection: close\r\n\r\n";
-    if let Some(left_out) = LIMIT.pass() {
-        tracing::warn!("admin: {peer} refused: too many connections ({left_out} more not shown)");
+    if LIMIT.admit() {
+        tracing::warn!("admin: {peer} refused: too many connections");
     }
     if let Err(error) = stream.try_write(ANSWER) {
         tracing::debug!("admin: {peer}: {error}");
@@ -205,7 +205,7 @@ impl Default for Backoff {
 impl Backoff {
     /// The next connection, or `None` after a failed accept and its wait. May be cancelled.
     async fn accept(&mut self, listener: &tokio::net::TcpListener) -> Option<(TcpStream, SocketAddr)> {
-        static LIMIT: LogLimit = LogLimit::new(Duration::from_secs(5));
+        static LIMIT: RateLimited = RateLimited::new("failed accepts of the admin port", 1);
         let error = match listener.accept().await {
             Ok(accepted) => {
                 *self = Self::default();
@@ -213,8 +213,8 @@ impl Backoff {
             }
             Err(error) => error,
         };
-        if let Some(left_out) = LIMIT.pass() {
-            tracing::warn!("admin: accept failed: {error} ({left_out} more not shown)");
+        if LIMIT.admit() {
+            tracing::warn!("admin: accept failed: {error}");
         }
         if error.kind() != io::ErrorKind::ConnectionAborted {
             let wait = self.0;

@@ -9,7 +9,6 @@ pub mod admin;
 pub(crate) mod conductor;
 pub mod health;
 pub mod http;
-pub mod log_limit;
 pub mod metrics;
 mod process_metrics;
 pub mod runtime;
