@@ -19,7 +19,7 @@ use support::raw::{RawClient, TEXT, reset_on_close};
 use support::{PATIENCE, StopOnDrop, config, dial, eventually, for_each_setup, start};
 
 /// How long descriptors are missing.
-const SHORTAGE: Duration = Duration::from_secs(3);
+const SHORTAGE: Duration = Duration::from_secs(10);
 /// Clients that go on trying meanwhile.
 const TRYING: usize = 8;
 
