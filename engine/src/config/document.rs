@@ -27,11 +27,13 @@ impl<'a> Document<'a> {
     /// Parses a text.
     ///
     /// # Errors
-    /// The line, from 1 (0 if unknown), and what is wrong there.
+    /// The line, from 1, and what is wrong there.
     pub(super) fn parse(text: &'a str) -> Result<Self, (usize, String)> {
         // YAML 1.2 section 5.2 allows a byte order mark; the parser only takes one in front of a mapping.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let failed = |error: serde_yaml::Error| (error.location().map_or(0, |at| at.line()), error.to_string());
+        let failed = |error: serde_yaml::Error| {
+            (error.location().map_or_else(|| last_document(text), |at| at.line()), error.to_string())
+        };
         let mut root: Value = serde_yaml::from_str(text).map_err(failed)?;
         root.apply_merge().map_err(failed)?;
         Ok(Self { text, root })
@@ -46,6 +48,12 @@ impl<'a> Document<'a> {
         };
         (0..=steps.len()).rev().find_map(|length| line(&steps[..length])).unwrap_or(1)
     }
+}
+
+/// The line at which the last document begins: the error about a second one has no line of its own.
+fn last_document(text: &str) -> usize {
+    let mark = |line: &str| line.starts_with("---") || line.starts_with("...");
+    text.lines().collect::<Vec<_>>().iter().rposition(|line| mark(line)).map_or(1, |at| at + 1)
 }
 
 /// Walks down the steps and fails at their end, so that the error has the place's line.
@@ -179,7 +187,9 @@ mod tests {
 
     #[test]
     fn a_text_that_is_no_yaml_has_a_line_too() {
-        for (text, line) in [("a: 1\nb: [1, 2\nc: 3\n", 3), ("a: 1\na: 2\n", 1), ("\tx: 1\n", 1)] {
+        for (text, line) in
+            [("a: 1\nb: [1, 2\nc: 3\n", 3), ("a: 1\na: 2\n", 1), ("\tx: 1\n", 1), ("a: 1\n---\nb: 2\n", 2)]
+        {
             let (at, reason) = Document::parse(text).unwrap_err();
             assert!(at >= line, "{text:?}: line {at}, {reason}");
         }
