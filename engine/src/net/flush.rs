@@ -122,11 +122,15 @@ impl Shard {
         let messages = outbox.consume(bytes);
         if outbox.is_empty() {
             let settled = outbox.take_owed().map_or(0, Owed::settle);
-            if let Some(outbox) = connection.outbox.take() {
-                self.outboxes.put(outbox);
-            }
             self.counters().messages_sent.add(messages + settled);
-            // What a full outbox had stopped goes on.
+            self.return_outbox(slot);
+        }
+    }
+
+    /// An outbox that is empty goes back to the pool, and what a full one had stopped goes on.
+    fn return_outbox(&mut self, slot: u32) {
+        if let Some(outbox) = self.connections.at_mut(slot).outbox.take_if(|outbox| outbox.is_empty()) {
+            self.outboxes.put(outbox);
             self.resume_parsing(slot);
         }
     }
@@ -172,12 +176,7 @@ impl Shard {
         let messages = std::mem::take(&mut tls.messages);
         let settled = tls.owed.take().map_or(0, Owed::settle);
         self.counters().messages_sent.add(messages + settled);
-        if self.connections.at(slot).outbox.as_ref().is_some_and(|outbox| outbox.is_empty()) {
-            if let Some(outbox) = self.connections.at_mut(slot).outbox.take() {
-                self.outboxes.put(outbox);
-            }
-            self.resume_parsing(slot);
-        }
+        self.return_outbox(slot);
     }
 
     /// The socket takes no more now: waits for it to become writable.

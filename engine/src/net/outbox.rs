@@ -113,15 +113,16 @@ impl Outbox {
         self.write(fill);
     }
 
-    /// Puts the rest of a frame that was begun from a log before everything else.
-    pub(crate) fn rest_of_frame(&mut self, rest: Bytes) {
+    /// Puts the rest of a frame that was begun from a log before everything else; `owed` is settled once all is sent.
+    pub(crate) fn rest_of_frame(&mut self, rest: Bytes, owed: Owed) {
         assert_eq!(self.sent, 0, "a connection is inside one frame at a time");
         self.len += rest.len();
         self.parts.push_front(Part::Shared(rest));
+        self.owe(owed);
     }
 
     /// Deliveries that are settled when everything in here is sent.
-    pub(crate) fn owe(&mut self, owed: Owed) {
+    fn owe(&mut self, owed: Owed) {
         match &mut self.owed {
             Some(sum) => sum.deliveries += owed.deliveries,
             None => self.owed = Some(owed),

@@ -107,9 +107,7 @@ impl Shard {
         books.drop_for(Dropped::Skipped, skipped);
         self.counters().dropped(Dropped::Skipped, skipped);
         if let Some(rest) = kept {
-            let outbox = self.outbox(slot);
-            outbox.rest_of_frame(rest);
-            outbox.owe(Owed { books, deliveries: 1 });
+            self.outbox(slot).rest_of_frame(rest, Owed { books, deliveries: 1 });
         }
     }
 }

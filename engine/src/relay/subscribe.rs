@@ -154,9 +154,7 @@ impl Shard {
         }
         self.counters().dropped(reason, dropped);
         if let Some(rest) = kept {
-            let outbox = self.outbox(slot);
-            outbox.rest_of_frame(rest);
-            outbox.owe(Owed { books, deliveries: 1 });
+            self.outbox(slot).rest_of_frame(rest, Owed { books, deliveries: 1 });
         }
         self.report_soon(index);
         self.drop_topic_if_unused(index);
