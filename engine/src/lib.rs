@@ -5,6 +5,7 @@ pub mod commands;
 pub mod config;
 pub mod control;
 pub mod counters;
+pub mod gateway;
 pub mod logging;
 pub mod mesh;
 mod modes;
