@@ -8,6 +8,7 @@ mod echo;
 mod relay;
 
 use std::any::Any;
+use std::net::SocketAddr;
 
 use proto::Message;
 use proto::handshake::Head;
@@ -22,6 +23,8 @@ pub(crate) struct Request<'a> {
     pub head: &'a Head<'a>,
     /// The request's path with percent-escapes decoded.
     pub path: &'a str,
+    /// The client's address.
+    pub peer: SocketAddr,
 }
 
 /// A mode's yes to a handshake.
@@ -65,8 +68,8 @@ pub(crate) trait Mode {
     /// A delayed reply was put into the outbox.
     fn replied(&self, _actions: &mut Actions<'_>) {}
 
-    /// The connection has ended.
-    fn closed(&self, _state: Option<Box<dyn Any>>, _reason: Ended) {}
+    /// The connection has ended: nothing can be sent to it any more, its state is taken apart after this.
+    fn closed(&self, _actions: &mut Actions<'_>, _reason: Ended) {}
 }
 
 /// Modes that this build serves.

@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use crate::counters::{AcceptError, Dropped, Ended, Refused};
 use crate::mesh::message::Phase as ShutdownPhase;
+use crate::modes::Actions;
 use crate::net::connection::{Connection, Phase};
 use crate::net::tls::Tls;
 use crate::relay::ledger::Owed;
@@ -169,16 +171,18 @@ impl Shard {
         connection.phase = Phase::Gone;
         connection.decoder.release(&mut self.assembly);
         connection.unparsed = None;
-        let (tls, state) = (connection.tls.take(), connection.state.take());
+        let tls = connection.tls.take();
         let endpoint = connection.endpoint;
         self.discard_outbox(slot);
         self.forfeit(tls.and_then(|mut tls| tls.owed.take()), slot);
         if was_open {
             self.counters().connections.sub(1);
             self.counters().ended(reason);
-            self.router.endpoint(endpoint).mode.closed(state, reason);
+            let router = Rc::clone(&self.router);
+            router.endpoint(endpoint).mode.closed(&mut Actions::new(self, slot), reason);
             self.log_end(slot, reason);
         }
+        self.connections.at_mut(slot).state = None;
         let connection = self.connections.at(slot);
         self.leave_admission(connection.peer, connection.refusal.is_some());
         self.port.close(slot, reset);

@@ -4,7 +4,7 @@
 //! handshake, receive, send, timers, tls.
 
 use std::any::Any;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use proto::{Closing, Decoder, Role};
 
@@ -138,8 +138,8 @@ impl Connection {
         self.outbox.as_ref().map_or(0, |outbox| outbox.len())
     }
 
-    pub(crate) fn peer_text(&self) -> String {
-        std::net::SocketAddr::new(self.peer, self.peer_port).to_string()
+    pub(crate) fn peer_address(&self) -> SocketAddr {
+        SocketAddr::new(self.peer, self.peer_port)
     }
 }
 

@@ -87,7 +87,8 @@ impl Shard {
         let endpoint = router.endpoint(index);
         let upgrade = check_upgrade(head).map_err(refusal_of)?;
         check_origin(&endpoint.config, &upgrade, self.tls.is_some())?;
-        let admission = endpoint.mode.admit(&Request { head, path: &path })?;
+        let peer = self.connections.at(slot).peer_address();
+        let admission = endpoint.mode.admit(&Request { head, path: &path, peer })?;
         let subprotocol = choose_subprotocol(&endpoint.config, &upgrade);
         let connection = self.connections.at_mut(slot);
         connection.endpoint = index;

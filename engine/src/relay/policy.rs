@@ -89,7 +89,7 @@ impl Shard {
     fn cut_off(&mut self, slot: u32) {
         let Some(subscription) = self.connections.at(slot).subscription else { return };
         let rest = self.topics.topic(subscription.topic).frame_rest(subscription.index);
-        let peer = self.connections.at(slot).peer_text();
+        let peer = self.connections.at(slot).peer_address();
         log::warn(&log::SLOW, || format!("{peer} is too slow: disconnected"));
         if rest > FRAME_REST_BYTES_MAX {
             return self.end(slot, Ended::SlowConsumer, true);

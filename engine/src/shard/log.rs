@@ -30,11 +30,13 @@ pub(crate) fn warn(kind: &RateLimited, text: impl FnOnce() -> String) {
 
 impl Shard {
     pub(crate) fn log_open(&self, slot: u32) {
-        self.log_connection(|| format!("WebSocket connected: {}", self.connections.at(slot).peer_text()));
+        self.log_connection(|| format!("WebSocket connected: {}", self.connections.at(slot).peer_address()));
     }
 
     pub(crate) fn log_end(&self, slot: u32, reason: Ended) {
-        self.log_connection(|| format!("WebSocket disconnected: {} ({reason})", self.connections.at(slot).peer_text()));
+        self.log_connection(|| {
+            format!("WebSocket disconnected: {} ({reason})", self.connections.at(slot).peer_address())
+        });
     }
 
     fn log_connection(&self, text: impl FnOnce() -> String) {

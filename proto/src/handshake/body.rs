@@ -187,7 +187,8 @@ mod tests {
 
     #[test]
     fn any_cutting_gives_the_same_body_and_leaves_the_next_request() {
-        let chunked = b"5;name=\"a b\"\r\nHello\r\nA\r\n0123456789\r\n00\r\nTrailer: x\r\nB: y\r\n\r\nGET / HTTP/1.1\r\n";
+        let chunked =
+            b"5;name=\"a b\"\r\nHello\r\nA\r\n0123456789\r\n00\r\nTrailer: x\r\nB: y\r\n\r\nGET / HTTP/1.1\r\n";
         for step in 1..chunked.len() {
             let (body, next) = decode(BodyLength::Chunked, 15, chunked, step).unwrap();
             assert_eq!((&body[..], &next[..]), (&b"Hello0123456789"[..], &b"GET / HTTP/1.1\r\n"[..]), "step {step}");
@@ -199,7 +200,10 @@ mod tests {
     #[test]
     fn what_is_too_long_or_malformed_is_refused() {
         assert_eq!(decode(BodyLength::Bytes(4), 3, b"abcd", 9).unwrap_err(), BodyError::TooLong);
-        assert_eq!(decode(BodyLength::Chunked, 3, b"2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n", 9).unwrap_err(), BodyError::TooLong);
+        assert_eq!(
+            decode(BodyLength::Chunked, 3, b"2\r\nab\r\n2\r\ncd\r\n0\r\n\r\n", 9).unwrap_err(),
+            BodyError::TooLong
+        );
         let huge = b"ffffffffffffffff\r\n";
         assert_eq!(decode(BodyLength::Chunked, u64::MAX - 1, huge, 99).unwrap_err(), BodyError::TooLong);
         let long_line = [b"1;".as_slice(), &[b'x'; SIZE_LINE_BYTES_MAX]].concat();
@@ -207,7 +211,11 @@ mod tests {
         let cases: [&[u8]; 7] =
             [b"g\r\n", b"\r\n", b"1\r\nab", b"1\nab", b"0\r\nbare: line feed\n", &long_line, &long_trailers];
         for case in cases {
-            assert_eq!(decode(BodyLength::Chunked, 99, case, case.len()).unwrap_err(), BodyError::Malformed, "{case:?}");
+            assert_eq!(
+                decode(BodyLength::Chunked, 99, case, case.len()).unwrap_err(),
+                BodyError::Malformed,
+                "{case:?}"
+            );
         }
     }
 }
