@@ -9,8 +9,9 @@ use super::Exit;
 use super::load::{find, is_json_on_stdout, run_load, usage, write, write_json};
 use crate::cli::AbArgs;
 use crate::compare::rank::{self, Estimate, Outcome};
+use crate::report::Report;
+use crate::report::env::Env;
 use crate::report::verdict::Verdict;
-use crate::report::{Env, Report};
 use crate::rng::Rng;
 use crate::sys::signal;
 

@@ -5,7 +5,8 @@ use serde::Serialize;
 use super::Exit;
 use super::load::{find, is_json_on_stdout, target, usage, write_json};
 use crate::cli::IdleArgs;
-use crate::report::{Env, SCHEMA};
+use crate::report::SCHEMA;
+use crate::report::env::Env;
 use crate::workload::build::{self, Common, Pacing};
 
 /// All connections together have this long for their messages.

@@ -6,9 +6,10 @@ use serde::Serialize;
 use super::Exit;
 use super::load::{find, is_json_on_stdout, run_load, usage, write_json};
 use crate::cli::{SearchArgs, SearchOver};
+use crate::report::Report;
+use crate::report::env::Env;
 use crate::report::slo::Slo;
 use crate::report::verdict::Verdict;
-use crate::report::{Env, Report};
 use crate::sys::signal;
 
 /// How often each end of the bracket is tried again at the end, taking turns.

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::measure::recorder::Recorder;
-use crate::report::{Curves, Histograms, Latencies, Report, SecondReport, Summary};
+use crate::report::latency::{Distributions, Histograms};
+use crate::report::{Report, SecondReport};
 
 /// Merges at least one report.
 ///
@@ -30,24 +31,17 @@ pub(crate) fn merge(reports: &[Report]) -> Result<Report, String> {
     let (response, service) = (sum(|h| &h.response)?, sum(|h| &h.service)?);
     let (lateness, completion) = (sum(|h| &h.lateness)?, sum(|h| &h.completion)?);
     let (spread, handshake) = (sum(|h| &h.spread)?, sum(|h| &h.handshake)?);
-    whole.latency_us = Latencies {
-        response: Summary::new(&response, 0),
-        service: Summary::new(&service, 0),
-        lateness: Summary::new(&lateness, 0),
-        completion: Summary::new(&completion, 0),
-        spread: Summary::new(&spread, 0),
-        handshake: Summary::new(&handshake, 0),
-        response_with_lost: Summary::new(&response, whole.lost + whole.corrupted),
+    let distributions = Distributions {
+        response: &response,
+        service: &service,
+        lateness: &lateness,
+        completion: &completion,
+        spread: &spread,
+        handshake: &handshake,
     };
-    whole.curves = Curves::of(&response, &service, &completion, &lateness);
-    whole.histograms = Histograms {
-        response: response.encode(),
-        service: service.encode(),
-        lateness: lateness.encode(),
-        completion: completion.encode(),
-        spread: spread.encode(),
-        handshake: handshake.encode(),
-    };
+    whole.latency_us = distributions.latencies(whole.lost + whole.corrupted);
+    whole.curves = distributions.curves();
+    whole.histograms = distributions.histograms();
     whole.seconds = seconds(reports);
     Ok(whole)
 }

@@ -3,9 +3,10 @@
 
 use std::fmt::Write;
 
+use super::Report;
+use super::latency::Summary;
 use super::plot::{Axis, Plot, Series};
 use super::verdict::Verdict;
-use super::{Report, Summary};
 
 const STYLE: &str = include_str!("report.css");
 

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Report, Summary};
+use super::Report;
+use super::latency::Summary;
 use crate::cli::units;
 
 /// What must hold, all of it.

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use super::Report;
+use super::latency::Summary;
 use super::verdict::Verdict;
-use super::{Report, Summary};
 
 /// The whole summary, with a line end at the end.
 pub(crate) fn render(report: &Report) -> String {

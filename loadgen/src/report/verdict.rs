@@ -37,44 +37,72 @@ const BUSY_SHARE: Limit = Limit { degraded: 0.85, invalid: 0.97 };
 const RUN_DELAY_SHARE: Limit = Limit { degraded: 0.1, invalid: 0.5 };
 const STEAL_SHARE: Limit = Limit { degraded: 0.02, invalid: 0.1 };
 
-/// Judges a report by what it says about the generator; `latency_limit_us` is the SLO's, if it has one.
-pub(crate) fn judge(report: &Report, latency_limit_us: Option<f64>) -> (Verdict, Vec<String>) {
+/// What a run, or the part of it that is over, says about the generator. Shares lie between 0 and 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Evidence {
+    pub(crate) is_closed_loop: bool,
+    pub(crate) scheduled: u64,
+    pub(crate) sent: u64,
+    /// The latency in question: the SLO's limit, or without one the response p99.
+    pub(crate) latency_us: Option<f64>,
+    pub(crate) lateness_p99_us: Option<f64>,
+    pub(crate) stamping_p99_us: Option<f64>,
+    pub(crate) busy_share_max: f64,
+    pub(crate) run_delay_share: f64,
+    pub(crate) steal_share: f64,
+}
+
+impl Evidence {
+    /// `latency_limit_us` is the SLO's, if it has one.
+    pub(super) fn of(report: &Report, latency_limit_us: Option<f64>) -> Self {
+        let (latency, generator) = (&report.latency_us, &report.generator);
+        Self {
+            is_closed_loop: report.mode == "closed_loop",
+            scheduled: report.scheduled,
+            sent: report.sent,
+            latency_us: latency_limit_us.or(latency.response.p99),
+            lateness_p99_us: latency.lateness.p99,
+            stamping_p99_us: generator.stamping_us.p99,
+            busy_share_max: generator.busy_share_max,
+            run_delay_share: generator.run_delay_share,
+            steal_share: generator.steal_share,
+        }
+    }
+}
+
+/// Judges the generator by the evidence: the verdict, and why it is not VALID.
+pub(crate) fn judge(evidence: &Evidence) -> (Verdict, Vec<String>) {
     let mut judged = Judged { verdict: Verdict::Valid, reasons: Vec::new() };
-    let generator = &report.generator;
-    if report.scheduled > 0 {
-        let unsent = 1.0 - report.sent as f64 / report.scheduled as f64;
+    if evidence.scheduled > 0 {
+        let unsent = 1.0 - evidence.sent as f64 / evidence.scheduled as f64;
         judged.hold(unsent, &UNSENT_SHARE, |share| {
             format!("{:.2} % of the scheduled messages were not sent", share * 100.0)
         });
     }
-    let scale_us = latency_limit_us.or(report.latency_us.response.p99).unwrap_or(0.0).max(1.0);
-    let lateness_us = report.latency_us.lateness.p99.unwrap_or(0.0);
-    if report.mode == "open_loop" && lateness_us > LATENESS_FLOOR_US {
-        judged.hold(lateness_us / scale_us, &LATENESS_SHARE, |share| {
-            format!(
-                "messages left late: p99 {:.1} ms, {:.0} % of the latency in question",
-                lateness_us / 1000.0,
-                share * 100.0
-            )
-        });
+    if !evidence.is_closed_loop {
+        let scale_us = evidence.latency_us.unwrap_or(0.0).max(1.0);
+        for (us, floor_us, limit, what) in [
+            (evidence.lateness_p99_us, LATENESS_FLOOR_US, &LATENESS_SHARE, "messages left late: p99"),
+            (
+                evidence.stamping_p99_us,
+                STAMPING_FLOOR_US,
+                &STAMPING_SHARE,
+                "arrivals waited for their time stamp: p99 up to",
+            ),
+        ] {
+            let Some(us) = us.filter(|us| *us > floor_us) else { continue };
+            judged.hold(us / scale_us, limit, |share| {
+                format!("{what} {:.1} ms, {:.0} % of the latency in question", us / 1000.0, share * 100.0)
+            });
+        }
     }
-    let stamping_us = generator.stamping_us.p99.unwrap_or(0.0);
-    if report.mode == "open_loop" && stamping_us > STAMPING_FLOOR_US {
-        judged.hold(stamping_us / scale_us, &STAMPING_SHARE, |share| {
-            format!(
-                "arrivals waited for their time stamp: p99 up to {:.1} ms, {:.0} % of the latency in question",
-                stamping_us / 1000.0,
-                share * 100.0
-            )
-        });
-    }
-    judged.hold(generator.busy_share_max, &BUSY_SHARE, |share| {
+    judged.hold(evidence.busy_share_max, &BUSY_SHARE, |share| {
         format!("the busiest generator thread was busy {:.0} % of the time", share * 100.0)
     });
-    judged.hold(generator.run_delay_share, &RUN_DELAY_SHARE, |share| {
+    judged.hold(evidence.run_delay_share, &RUN_DELAY_SHARE, |share| {
         format!("the generator waited for a core {:.0} % of the time", share * 100.0)
     });
-    judged.hold(generator.steal_share, &STEAL_SHARE, |share| {
+    judged.hold(evidence.steal_share, &STEAL_SHARE, |share| {
         format!("the hypervisor took {:.1} % of the machine's time", share * 100.0)
     });
     (judged.verdict, judged.reasons)
@@ -94,5 +122,42 @@ impl Judged {
         };
         self.verdict = self.verdict.max(verdict);
         self.reasons.push(reason(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_piece_of_evidence_degrades_and_then_invalidates_with_its_own_reason() {
+        let sound = Evidence {
+            scheduled: 1000,
+            sent: 1000,
+            latency_us: Some(10_000.0),
+            lateness_p99_us: Some(400.0),
+            ..Evidence::default()
+        };
+        assert_eq!(judge(&sound), (Verdict::Valid, vec![]));
+        let cases: [(&str, Evidence, Evidence); 5] = [
+            ("not sent", Evidence { sent: 995, ..sound }, Evidence { sent: 900, ..sound }),
+            (
+                "left late: p99 2.0 ms",
+                Evidence { lateness_p99_us: Some(2000.0), ..sound },
+                Evidence { lateness_p99_us: Some(2000.0), latency_us: Some(3000.0), ..sound },
+            ),
+            ("busy", Evidence { busy_share_max: 0.9, ..sound }, Evidence { busy_share_max: 0.99, ..sound }),
+            ("a core", Evidence { run_delay_share: 0.2, ..sound }, Evidence { run_delay_share: 0.6, ..sound }),
+            ("hypervisor", Evidence { steal_share: 0.05, ..sound }, Evidence { steal_share: 0.2, ..sound }),
+        ];
+        for (said, worse, worst) in cases {
+            for (evidence, verdict) in [(worse, Verdict::Degraded), (worst, Verdict::Invalid)] {
+                let (judged, reasons) = judge(&evidence);
+                assert!(judged == verdict && reasons.len() == 1 && reasons[0].contains(said), "{said}: {reasons:?}");
+            }
+        }
+        let stamped = Evidence { stamping_p99_us: Some(6000.0), ..sound };
+        assert!(judge(&stamped).1[0].contains("time stamp: p99 up to 6.0 ms, 60 %"));
+        assert_eq!(judge(&Evidence { is_closed_loop: true, ..stamped }).0, Verdict::Valid);
     }
 }
