@@ -59,7 +59,7 @@ pub(crate) fn idle(args: &IdleArgs) -> Result<Exit, (Exit, String)> {
         kind: "idle",
         failure: found.failure.clone(),
         connections: found.connections.opened,
-        connect_seconds: found.connections.seconds,
+        connect_seconds: found.connections.connect_seconds,
         messages_per_connection: args.messages,
         rss_bytes_before: memory.map(|(before, _)| before.rss_bytes),
         rss_bytes: memory.map(|(_, after)| after.rss_bytes),

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::Exit;
 use crate::cli::{DriverArg, EchoArgs, RunArgs, StormArgs, TargetArgs, TrafficArgs};
-use crate::drive::conductor::{self, Findings, Options};
+use crate::drive::conductor::{self, Options};
+use crate::drive::findings::Findings;
 use crate::report::env::Env;
 use crate::report::slo::Slo;
 use crate::report::verdict::Verdict;

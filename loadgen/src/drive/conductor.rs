@@ -9,17 +9,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::publishing::Figures;
+use super::findings::{Connections, Findings, Interval, Second};
+use super::outcome::Outcome;
 use super::shared::{Note, Progress, Schedule, Shared, Stage};
-use super::storm::StormFigures;
-use super::worker::{Outcome, Worker};
+use super::window::{Snapshot, Window};
+use super::worker::Worker;
 use crate::measure::recorder::Recorder;
 use crate::measure::stamp::Stamper;
-use crate::measure::tally::Counts;
-use crate::scrape::{MetricsUrl, Samples, changes};
+use crate::scrape::MetricsUrl;
 use crate::sys::clock::now_ns;
 use crate::sys::port::Driver;
-use crate::sys::procfs::{self, Memory, Usage};
+use crate::sys::procfs::{self, Memory};
 use crate::sys::{limits, signal};
 use crate::workload::{Load, Reading};
 
@@ -43,88 +43,6 @@ pub(crate) struct Options {
     pub(crate) server_metrics: Option<MetricsUrl>,
     /// Print a line per second to stderr.
     pub(crate) is_live: bool,
-}
-
-/// Everything a run has found out; the report is made of it.
-#[derive(Debug)]
-pub(crate) struct Findings {
-    pub(crate) connections: Connections,
-    pub(crate) counts: Counts,
-    pub(crate) figures: Figures,
-    pub(crate) response: Recorder,
-    pub(crate) service: Recorder,
-    pub(crate) completion: Recorder,
-    pub(crate) spread: Recorder,
-    pub(crate) handshake: Recorder,
-    pub(crate) turns: Recorder,
-    pub(crate) storm: Option<StormFigures>,
-    /// The busiest thread's share of the measured time in which it did not wait.
-    pub(crate) busy_share_max: f64,
-    pub(crate) window: Window,
-    /// Why the run could not be done as asked.
-    pub(crate) failure: Option<String>,
-    pub(crate) seconds: Vec<Second>,
-    /// Response latencies of measured messages by the second of their arrival, counted from 1 after the schedule's
-    /// start: the highest in ns, and the histogram in its encoded form.
-    pub(crate) intervals: Vec<Interval>,
-}
-
-/// Response latencies of one second.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Interval {
-    pub(crate) second: u64,
-    pub(crate) p50_us: Option<f64>,
-    pub(crate) p99_us: Option<f64>,
-    pub(crate) max_us: Option<f64>,
-    pub(crate) encoded: String,
-}
-
-/// What became of the connections.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Connections {
-    pub(crate) asked: u64,
-    pub(crate) opened: u64,
-    pub(crate) failed: u64,
-    /// Open ones that ended before the end of the run.
-    pub(crate) ended: u64,
-    /// Connections that read slowly on purpose, and how many of them ended.
-    pub(crate) slow: u64,
-    pub(crate) slow_ended: u64,
-    /// Why, with counts.
-    pub(crate) reasons: BTreeMap<String, u64>,
-    /// From the first connect to the last upgrade.
-    pub(crate) seconds: f64,
-    /// (seconds since the first connect, open by then), at most a few hundred points.
-    pub(crate) ramp: Vec<(f64, u64)>,
-}
-
-/// Differences over the measured window, read at its actual edges.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Window {
-    pub(crate) seconds: f64,
-    /// Distinct messages that reached subscribers.
-    pub(crate) delivered: u64,
-    /// Messages that connections heard which are no subscribers.
-    pub(crate) heard: u64,
-    pub(crate) sent: u64,
-    pub(crate) server: Option<Usage>,
-    /// The server's memory before the first connection and at the end of the window.
-    pub(crate) server_memory: Option<(Memory, Memory)>,
-    /// The server's own counters that have changed, by name and labels: before and after.
-    pub(crate) server_metrics: BTreeMap<String, (f64, f64)>,
-    pub(crate) own: Usage,
-    /// Share of the machine's time that the hypervisor gave to others.
-    pub(crate) steal_share: f64,
-}
-
-/// One second of the run.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Second {
-    /// Seconds after the schedule's start.
-    pub(crate) at: u64,
-    pub(crate) sent: u64,
-    pub(crate) delivered: u64,
-    pub(crate) open: u64,
 }
 
 /// Runs a load from the first connect to the last Close.
@@ -193,18 +111,6 @@ struct Conductor<'a> {
     intervals: Vec<Interval>,
 }
 
-/// Absolute readings; two of them make a [`Window`].
-struct Snapshot {
-    at_ns: u64,
-    delivered: u64,
-    heard: u64,
-    sent: u64,
-    server: Option<Usage>,
-    own: Usage,
-    steal: (u64, u64),
-    metrics: Samples,
-}
-
 impl Conductor<'_> {
     /// Waits until all connections are open; false if that cannot be.
     fn connect(&mut self) -> bool {
@@ -213,7 +119,7 @@ impl Conductor<'_> {
         loop {
             self.look(LOOK);
             self.connections.opened = self.shared.sum(|p| &p.opened);
-            self.connections.seconds = (now_ns() - began_ns) as f64 / 1e9;
+            self.connections.connect_seconds = (now_ns() - began_ns) as f64 / 1e9;
             self.connections.extend_ramp();
             if self.connections.failed > 0 {
                 let (reason, _) = self.connections.reasons.first_key_value().expect("a failure has a reason");
@@ -379,21 +285,11 @@ impl Conductor<'_> {
     }
 
     fn snapshot(&mut self) -> Snapshot {
-        let metrics = self.options.server_metrics.as_ref().map_or(Ok(Samples::new()), MetricsUrl::fetch);
-        let metrics = metrics.unwrap_or_else(|reason| {
+        let (snapshot, read) = Snapshot::take(&self.shared, self.options);
+        if let Err(reason) = read {
             self.failure.get_or_insert(reason);
-            Samples::new()
-        });
-        Snapshot {
-            at_ns: now_ns(),
-            delivered: self.shared.sum(|p| &p.booked),
-            heard: self.shared.sum(|p| &p.heard),
-            sent: self.shared.sum(|p| &p.sent),
-            server: self.options.server_pid.and_then(|pid| procfs::usage(pid).ok()),
-            own: procfs::usage(std::process::id()).unwrap_or_default(),
-            steal: procfs::steal_and_total_ticks(),
-            metrics,
         }
+        snapshot
     }
 
     fn reasons(&self) -> String {
@@ -467,79 +363,4 @@ impl Conductor<'_> {
         });
         true
     }
-}
-
-impl Connections {
-    /// Adds a point to the ramp; when there are too many, every other one goes.
-    fn extend_ramp(&mut self) {
-        if self.ramp.last().is_none_or(|(_, opened)| *opened != self.opened) {
-            self.ramp.push((self.seconds, self.opened));
-        }
-        if self.ramp.len() > 400 {
-            let mut index = 0;
-            self.ramp.retain(|_| {
-                index += 1;
-                index % 2 == 0
-            });
-        }
-    }
-}
-
-impl Window {
-    fn between(before: &Snapshot, after: &Snapshot, server_memory: Option<(Memory, Memory)>) -> Self {
-        Self {
-            seconds: (after.at_ns - before.at_ns) as f64 / 1e9,
-            delivered: after.delivered - before.delivered,
-            heard: after.heard - before.heard,
-            sent: after.sent - before.sent,
-            server: before.server.zip(after.server).map(|(before, after)| usage_between(&before, &after)),
-            server_memory,
-            server_metrics: changes(&before.metrics, &after.metrics),
-            own: usage_between(&before.own, &after.own),
-            steal_share: share_between(before.steal, after.steal),
-        }
-    }
-}
-
-impl Outcome {
-    fn merge(&mut self, other: &Self) {
-        let (counts, more) = (&mut self.tally.counts, &other.tally.counts);
-        counts.received += more.received;
-        counts.received_bytes += more.received_bytes;
-        counts.duplicated += more.duplicated;
-        counts.reordered += more.reordered;
-        counts.corrupted += more.corrupted;
-        counts.lost += more.lost;
-        counts.foreign += more.foreign;
-        counts.misrouted += more.misrouted;
-        self.figures.scheduled += other.figures.scheduled;
-        self.figures.sent += other.figures.sent;
-        self.figures.expected += other.figures.expected;
-        self.figures.lateness.add(&other.figures.lateness);
-        self.tally.service.add(&other.tally.service);
-        self.tally.completion.add(&other.tally.completion);
-        self.tally.spread.add(&other.tally.spread);
-        self.handshake.add(&other.handshake);
-        self.turns.add(&other.turns);
-        if let (Some(storm), Some(more)) = (&mut self.storm, &other.storm) {
-            storm.cut += more.cut;
-            storm.recovered += more.recovered;
-            storm.failed_attempts += more.failed_attempts;
-            storm.recovery.add(&more.recovery);
-        }
-        self.busy_share = self.busy_share.max(other.busy_share);
-    }
-}
-
-fn usage_between(before: &Usage, after: &Usage) -> Usage {
-    Usage {
-        cpu_ns: after.cpu_ns.saturating_sub(before.cpu_ns),
-        run_delay_ns: after.run_delay_ns.saturating_sub(before.run_delay_ns),
-        context_switches: after.context_switches.saturating_sub(before.context_switches),
-    }
-}
-
-fn share_between(before: (u64, u64), after: (u64, u64)) -> f64 {
-    let total = after.1.saturating_sub(before.1).max(1);
-    after.0.saturating_sub(before.0) as f64 / total as f64
 }

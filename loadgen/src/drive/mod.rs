@@ -4,8 +4,11 @@
 pub(crate) mod conductor;
 mod connection;
 mod connector;
+pub(crate) mod findings;
+mod outcome;
 mod publishing;
 mod shared;
 mod slow;
 pub(crate) mod storm;
+mod window;
 mod worker;

@@ -54,6 +54,18 @@ pub(crate) struct Figures {
     pub(crate) lateness: Recorder,
 }
 
+impl Figures {
+    /// Adds another thread's.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.scheduled += other.scheduled;
+        self.sent += other.sent;
+        self.sent_ever += other.sent_ever;
+        self.expected += other.expected;
+        self.expected_ever += other.expected_ever;
+        self.lateness.add(&other.lateness);
+    }
+}
+
 #[derive(Debug)]
 struct Publisher {
     id: u32,

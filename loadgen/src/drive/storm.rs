@@ -41,6 +41,16 @@ pub(crate) struct StormFigures {
     pub(crate) recovery: Recorder,
 }
 
+impl StormFigures {
+    /// Adds another thread's.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.cut += other.cut;
+        self.recovered += other.recovered;
+        self.failed_attempts += other.failed_attempts;
+        self.recovery.add(&other.recovery);
+    }
+}
+
 impl Storm {
     pub(super) fn new(spec: Spec, candidates: Vec<u32>, rng: Rng) -> Self {
         let figures = StormFigures { cut: 0, recovered: 0, failed_attempts: 0, recovery: Recorder::new() };

@@ -31,6 +31,20 @@ pub(crate) struct Counts {
     pub(crate) misrouted: u64,
 }
 
+impl Counts {
+    /// Adds another thread's.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.received_bytes += other.received_bytes;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.corrupted += other.corrupted;
+        self.lost += other.lost;
+        self.foreign += other.foreign;
+        self.misrouted += other.misrouted;
+    }
+}
+
 /// A subscriber's place in the account: its topic and its first pair in the ledger.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Account {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::drive::conductor::Findings;
+use crate::drive::findings::Findings;
 use crate::measure::recorder::Recorder;
 
 /// One line per second of the run: start and length in seconds, the highest value in ms, the histogram in ns.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::drive::conductor::Findings;
+use crate::drive::findings::Findings;
 use crate::measure::recorder::Recorder;
 
 /// All latency distributions, in us.

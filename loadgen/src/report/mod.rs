@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::drive::conductor::{Findings, Interval, Second};
+use crate::drive::findings::{Connections, Findings, Interval, Second};
 use crate::workload::Load;
 use env::Env;
 use latency::{Curves, Distributions, Histograms, Latencies, Summary};
@@ -61,7 +61,7 @@ pub(crate) struct Report {
     pub(crate) server_metrics: BTreeMap<String, (f64, f64)>,
     pub(crate) storm: Option<StormReport>,
     pub(crate) generator: GeneratorReport,
-    pub(crate) connections: ConnectionsReport,
+    pub(crate) connections: Connections,
     pub(crate) seconds: Vec<SecondReport>,
     pub(crate) curves: Curves,
     pub(crate) histograms: Histograms,
@@ -77,23 +77,6 @@ pub(crate) struct StormReport {
     pub(crate) failed_attempts: u64,
     /// From the cut to the accepted upgrade, per connection; `max` is when all were back, `null` if one is not.
     pub(crate) recovery_us: Summary,
-}
-
-/// What became of the connections.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct ConnectionsReport {
-    pub(crate) asked: u64,
-    pub(crate) opened: u64,
-    pub(crate) failed: u64,
-    pub(crate) ended: u64,
-    /// Connections that read slowly on purpose.
-    pub(crate) slow: u64,
-    /// Of `ended`, those.
-    pub(crate) slow_ended: u64,
-    pub(crate) reasons: BTreeMap<String, u64>,
-    pub(crate) connect_seconds: f64,
-    /// (seconds since the first connect, open by then).
-    pub(crate) ramp: Vec<(f64, u64)>,
 }
 
 /// One second of the run, warm-up included.
@@ -147,17 +130,7 @@ impl Report {
                 recovery_us: Summary::new(&storm.recovery, storm.cut - storm.recovered),
             }),
             generator: GeneratorReport::new(load, found),
-            connections: ConnectionsReport {
-                asked: found.connections.asked,
-                opened: found.connections.opened,
-                failed: found.connections.failed,
-                ended: found.connections.ended,
-                slow: found.connections.slow,
-                slow_ended: found.connections.slow_ended,
-                reasons: found.connections.reasons.clone(),
-                connect_seconds: found.connections.seconds,
-                ramp: found.connections.ramp.clone(),
-            },
+            connections: found.connections.clone(),
             seconds: found.seconds.iter().map(|second| SecondReport::new(second, &found.intervals)).collect(),
             curves: distributions.curves(),
             histograms: distributions.histograms(),

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LoadFacts;
 use super::latency::Summary;
-use crate::drive::conductor::Findings;
+use crate::drive::findings::Findings;
 
 /// The server process over the measured window.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
