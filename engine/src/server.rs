@@ -91,6 +91,9 @@ impl Server {
         for line in config.endpoint_lines() {
             tracing::info!("{line}");
         }
+        for line in config.warnings() {
+            tracing::warn!("{line}");
+        }
         for endpoint in config.endpoints.iter().filter(|endpoint| !modes::is_built(endpoint.mode)) {
             tracing::warn!("endpoint {}: this build does not serve mode {}", endpoint.path, endpoint.mode);
         }

@@ -1,6 +1,8 @@
 //! The configuration as its author meets it: what a file, the environment and flags give, and what each mistake is told.
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod config_support;
+
 use std::path::PathBuf;
 
 use engine::config::{
@@ -9,40 +11,7 @@ use engine::config::{
 };
 use proptest::prelude::*;
 
-/// A file of that content which lives as long as the test.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str, text: &str) -> Self {
-        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("config-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let file = directory.join(name);
-        std::fs::write(&file, text).unwrap();
-        Self(file)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        std::fs::remove_file(&self.0).unwrap();
-    }
-}
-
-fn from_file(file: &Scratch) -> Sources {
-    Sources { file: Some(file.0.clone()), ..Sources::default() }
-}
-
-fn variables(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-}
-
-/// The problems of a file as `line: key: reason`.
-fn problems(name: &str, text: &str) -> Vec<String> {
-    let file = Scratch::new(name, text);
-    let error = from_file(&file).load().unwrap_err().to_string();
-    let prefix = format!("{}:", file.0.display());
-    error.lines().map(|line| line.strip_prefix(&prefix).unwrap_or(line).to_owned()).collect()
-}
+use config_support::{Scratch, from_file, problems, variables};
 
 #[test]
 fn the_repositorys_config_yaml_is_the_built_in_defaults() {
@@ -283,6 +252,7 @@ const IN_ENDPOINTS: &[Mistake] = &[
     ("endpoints:\n  - {path: /a, mode: relay}\n  - mode: echo\n    path: /a\n", "4: endpoints[1].path: /a is the path of endpoints[0] already (/a)"),
     ("endpoints:\n  - {path: \"/a/{x}\", mode: relay}\n  - {path: \"/a/{y}\", mode: echo}\n", "3: endpoints[1].path: /a/{y} is the path of endpoints[0] already (/a/{x})"),
     ("endpoints:\n  - path: /\n    mode: relay\n    message_chars_max: 9\n", "4: endpoints[0].message_chars_max: only endpoints of mode chat have this key, not relay"),
+    ("endpoints:\n  - path: /\n    mode: relay\n    set_tags: {a: b}\n", "4: endpoints[0].set_tags: only endpoints of mode gateway have this key, not relay"),
     ("endpoints:\n  - path: /\n    mode: relay\n    topics_max: 262145\n", "4: endpoints[0].topics_max: 262145 is out of range: allowed are 1 to 262144"),
     ("endpoints:\n  - path: /\n    mode: relay\n    pong_wait_ms: 54000\n", "4: endpoints[0].pong_wait_ms: 54000 must be more than ping_interval_ms, which is 54000, or 0 for never"),
     ("endpoints:\n  - path: /\n    mode: relay\n    ping_interval_ms: 60000\n", "4: endpoints[0].ping_interval_ms: 60000 must be less than pong_wait_ms, which is 60000, or 0 for none"),

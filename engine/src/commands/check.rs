@@ -11,7 +11,7 @@ use crate::config::{Config, Sources};
 pub fn run(sources: &Sources) -> ExitCode {
     match sources.load() {
         Ok(loaded) => {
-            for warning in unreadable_files(&loaded.config) {
+            for warning in unreadable_files(&loaded.config).into_iter().chain(loaded.config.warnings()) {
                 eprintln!("warning: {warning}");
             }
             print(&loaded.config.to_yaml())

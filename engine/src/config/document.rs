@@ -3,7 +3,9 @@
 //! The tree is read untyped. Only when something in it is wrong is the text read once more, up to the place in question,
 //! to learn its line.
 
-use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::cell::Cell;
+
+use serde::de::{self, Deserialize as _, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_yaml::Value;
 
 /// One step from the root of a document to a place in it.
@@ -44,9 +46,18 @@ impl<'a> Document<'a> {
     pub(super) fn line(&self, steps: &[Step]) -> usize {
         let line = |steps: &[Step]| {
             let deserializer = serde_yaml::Deserializer::from_str(self.text);
-            Locate(steps).deserialize(deserializer).err()?.location().map(|at| at.line())
+            Locate { steps, text: None }.deserialize(deserializer).err()?.location().map(|at| at.line())
         };
         (0..=steps.len()).rev().find_map(|length| line(&steps[..length])).unwrap_or(1)
+    }
+
+    /// The text of a scalar as it stands there: `1.10` where the tree has the number 1.1. None where it cannot be found: a
+    /// merge key brought it.
+    pub(super) fn scalar(&self, steps: &[Step]) -> Option<String> {
+        let text = Cell::new(None);
+        // The walk ends with an error where it arrives.
+        let _ = Locate { steps, text: Some(&text) }.deserialize(serde_yaml::Deserializer::from_str(self.text));
+        text.take()
     }
 }
 
@@ -56,8 +67,11 @@ fn last_document(text: &str) -> usize {
     text.lines().collect::<Vec<_>>().iter().rposition(|line| mark(line)).map_or(1, |at| at + 1)
 }
 
-/// Walks down the steps and fails at their end, so that the error has the place's line.
-struct Locate<'s>(&'s [Step]);
+/// Walks down the steps and fails at their end, so that the error has the place's line; puts the scalar there into `text`.
+struct Locate<'s> {
+    steps: &'s [Step],
+    text: Option<&'s Cell<Option<String>>>,
+}
 
 /// The error by which [`Locate`] says that it has arrived; never shown.
 fn arrived<E: de::Error>() -> E {
@@ -68,6 +82,10 @@ impl<'de> DeserializeSeed<'de> for Locate<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        if let (Some(text), []) = (self.text, self.steps) {
+            text.set(Some(String::deserialize(deserializer)?));
+            return Err(arrived());
+        }
         deserializer.deserialize_any(self)
     }
 }
@@ -80,10 +98,10 @@ impl<'de> Visitor<'de> for Locate<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Some((Step::Key(wanted), rest)) = self.0.split_first() else { return Err(arrived()) };
-        while let Some(found) = map.next_key_seed(IsKey { wanted, last: rest.is_empty() })? {
+        let Some((Step::Key(wanted), rest)) = self.steps.split_first() else { return Err(arrived()) };
+        while let Some(found) = map.next_key_seed(IsKey { wanted, last: rest.is_empty() && self.text.is_none() })? {
             match found {
-                true => map.next_value_seed(Locate(rest))?,
+                true => map.next_value_seed(Locate { steps: rest, ..self })?,
                 false => _ = map.next_value::<IgnoredAny>()?,
             }
         }
@@ -91,11 +109,11 @@ impl<'de> Visitor<'de> for Locate<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Some((Step::Index(wanted), rest)) = self.0.split_first() else { return Err(arrived()) };
+        let Some((Step::Index(wanted), rest)) = self.steps.split_first() else { return Err(arrived()) };
         for _ in 0..*wanted {
             seq.next_element::<IgnoredAny>()?;
         }
-        seq.next_element_seed(Locate(rest))?;
+        seq.next_element_seed(Locate { steps: rest, ..self })?;
         while seq.next_element::<IgnoredAny>()?.is_some() {}
         Ok(())
     }
@@ -132,6 +150,7 @@ impl<'de> Visitor<'de> for Locate<'_> {
 /// Reads a key: is it the wanted one? Fails at it if it is the last step.
 struct IsKey<'s> {
     wanted: &'s str,
+    /// Whether it is the last step and the key, not its value, is the place.
     last: bool,
 }
 
@@ -182,6 +201,23 @@ mod tests {
             (vec![key("server"), key("missing"), key("deeper")], 2),
         ] {
             assert_eq!(document.line(&steps), line, "{steps:?}");
+        }
+    }
+
+    #[test]
+    fn scalars_keep_their_text() {
+        let text = "a: 1.10\nb: [0x10, yes, {c: 1e3}]\nd: &d {e: 007}\nf: *d\ng: {<<: *d}\n";
+        let document = Document::parse(text).unwrap();
+        let key = |name: &str| Step::Key(name.to_owned());
+        for (steps, scalar) in [
+            (vec![key("a")], Some("1.10")),
+            (vec![key("b"), Step::Index(0)], Some("0x10")),
+            (vec![key("b"), Step::Index(2), key("c")], Some("1e3")),
+            (vec![key("f"), key("e")], Some("007")),
+            (vec![key("g"), key("e")], None),
+            (vec![key("x")], None),
+        ] {
+            assert_eq!(document.scalar(&steps).as_deref(), scalar, "{steps:?}");
         }
     }
 

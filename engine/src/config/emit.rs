@@ -47,9 +47,10 @@ struct Yaml {
 }
 
 impl Yaml {
+    /// The root's own keys stand behind its sections, which matter more.
     fn sections(&mut self, section: &dyn Section, depth: usize) {
-        for key in section.keys() {
-            self.line(&"  ".repeat(depth), section, key);
+        if depth > 0 {
+            self.keys(section, depth);
         }
         for name in section.section_names() {
             if self.comments && depth == 0 {
@@ -59,6 +60,16 @@ impl Yaml {
             if let Some(inner) = section.section(name) {
                 self.sections(inner, depth + 1);
             }
+        }
+        if depth == 0 {
+            self.text.push_str(if self.comments { "\n" } else { "" });
+            self.keys(section, depth);
+        }
+    }
+
+    fn keys(&mut self, section: &dyn Section, depth: usize) {
+        for key in section.keys() {
+            self.line(&"  ".repeat(depth), section, key);
         }
     }
 

@@ -1,14 +1,19 @@
 //! One entry of `endpoints`: a path, its mode and the limits of the connections on it.
 
-use super::pattern;
+use std::collections::BTreeMap;
+
 use super::section::{Section, section};
 use super::setting::words;
+use super::{pattern, template, wsgateway};
 
 /// Topics of an endpoint at most: a topic id has 18 bits for its slot.
 pub const TOPICS_MAX: u64 = 262_144;
 
 /// The keys that only chat endpoints have.
 const CHAT_KEYS: [&str; 3] = ["username_chars_max", "message_chars_max", "messages_per_second_max"];
+
+/// The keys that only gateway endpoints have.
+pub(super) const GATEWAY_KEYS: [&str; 3] = ["set_tags", "stream_include_tags", "json_extract_vars"];
 
 section! {
     /// An endpoint: a configured path and its mode.
@@ -61,6 +66,12 @@ section! {
         message_chars_max: usize = 500, in 0..=1073741824;
         /// messages of one user in any 1 s; more are dropped; 0 is no limit
         messages_per_second_max: u32 = 5, in 0..=1000000;
+        /// tags that every connection has from its start; a tag cannot be called id
+        set_tags: BTreeMap<String, String> = BTreeMap::new(), check tags, loose = true;
+        /// tags that events carry, of those that the connection has
+        stream_include_tags: Vec<String> = Vec::new(), loose = true;
+        /// variables of {json.NAME}: name to path in the message (gjson syntax)
+        json_extract_vars: BTreeMap<String, String> = BTreeMap::new(), check variables, loose = true;
     }
 }
 
@@ -79,7 +90,7 @@ impl EndpointConfig {
     /// Whether a key means something in this endpoint's mode.
     #[must_use]
     pub(super) fn has(&self, key: &str) -> bool {
-        self.mode == Mode::Chat || !CHAT_KEYS.contains(&key)
+        mode_of(key).is_none_or(|mode| mode == self.mode)
     }
 
     /// The keys that differ from the defaults of the mode, with their values as YAML.
@@ -87,6 +98,16 @@ impl EndpointConfig {
         let defaults = Self::new(&self.path, self.mode);
         let changed = self.keys().iter().filter(|key| self.has(key.name) && self.show(key) != defaults.show(key));
         changed.map(|key| (key.name, self.show(key))).collect()
+    }
+}
+
+/// The only mode that has this key; none if all have it.
+pub(super) fn mode_of(key: &str) -> Option<Mode> {
+    match key {
+        key if CHAT_KEYS.contains(&key) => Some(Mode::Chat),
+        key if GATEWAY_KEYS.contains(&key) => Some(Mode::Gateway),
+        wsgateway::MAX_MESSAGE_SIZE_KB => Some(Mode::Gateway),
+        _ => None,
     }
 }
 
@@ -123,6 +144,26 @@ fn origins(origins: &[String]) -> Result<(), String> {
             return Err(format!(
                 "{origin:?} is no origin: allowed are *, same-origin, null and ones like https://example.org"
             ));
+        }
+    }
+    Ok(())
+}
+
+/// `id` selects by connection and is no tag.
+fn tags(tags: &BTreeMap<String, String>) -> Result<(), String> {
+    match tags.keys().find(|name| name.is_empty() || *name == "id") {
+        Some(name) => Err(format!("a tag cannot be called {name:?}")),
+        None => Ok(()),
+    }
+}
+
+fn variables(variables: &BTreeMap<String, String>) -> Result<(), String> {
+    for (name, path) in variables {
+        if !template::json_name(name) {
+            return Err(format!("{name:?} is no variable's name: letters, digits and _ only"));
+        }
+        if path.is_empty() {
+            return Err(format!("{name} has no path; it is written like data.command"));
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Settings from the environment: `RINGRELAY_SERVER__TLS__ENABLED` is `server.tls.enabled`.
 //!
-//! Only names with two underscores after the prefix are settings: Kubernetes puts the likes of `RINGRELAY_PORT` and
+//! Only names with two underscores after the prefix are settings, and the root's own keys
+//! (`RINGRELAY_CONTROL_BODY_BYTES_MAX`): Kubernetes puts the likes of `RINGRELAY_PORT` and
 //! `RINGRELAY_SERVICE_HOST` into the environment of every pod beside a service called ringrelay.
 
 use super::Config;
@@ -13,8 +14,10 @@ const PREFIX: &str = "RINGRELAY_";
 pub(super) fn apply(config: &mut Config, variables: &[(String, String)]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (name, text) in variables {
-        let Some(path) = name.strip_prefix(PREFIX).filter(|path| path.contains("__")) else { continue };
-        let path = path.to_lowercase();
+        let Some(path) = name.strip_prefix(PREFIX).map(str::to_lowercase) else { continue };
+        if !path.contains("__") && config.key(&path).is_none() {
+            continue;
+        }
         let steps: Vec<&str> = path.split("__").collect();
         if let Err(reason) = set(config, &steps, text) {
             problems.push(Problem { place: Place::Environment { name: name.clone() }, key: steps.join("."), reason });

@@ -5,6 +5,7 @@
 //! `section!`, with its default, range and docstring; `config.yaml` is printed from there. Nothing in here
 //! opens sockets or asks the machine what it can do.
 
+mod address;
 mod document;
 mod emit;
 mod endpoint;
@@ -18,10 +19,15 @@ mod section;
 mod server;
 mod setting;
 mod sources;
+mod streams;
+pub mod template;
+mod wsgateway;
 
-use section::{Input, Section};
-use setting::Key;
+use crate::control::access::Network;
+use section::section;
+use template::Template;
 
+pub use address::redacted;
 pub use endpoint::{EndpointConfig, Mode, SlowConsumer, TOPICS_MAX};
 pub use error::{ConfigError, Place, Problem};
 pub use preset::Preset;
@@ -29,30 +35,41 @@ pub use server::{
     Driver, LogConfig, LogFormat, LogLevel, MetricsConfig, SHARDS_MAX, ServerConfig, ShardCount, TlsConfig,
 };
 pub use sources::{Loaded, Origin, Overrides, Sources};
+pub use streams::{
+    ConnectionRedisSyncConfig, PrometheusConfig, StreamAmqpConfig, StreamNatsConfig, StreamRedisConfig,
+    StreamWebhookConfig,
+};
 
-/// Everything that can be configured. The default is what `config.yaml` holds.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    /// The listener, the shards and the limits of the whole server.
-    pub server: ServerConfig,
-    /// The admin port.
-    pub metrics: MetricsConfig,
-    /// What goes to stderr.
-    pub log: LogConfig,
-    /// At least one; no two of the same path.
-    pub endpoints: Vec<EndpointConfig>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        let endpoints =
-            [("/", Mode::Relay), ("/rooms/{topic}", Mode::Relay), ("/chat", Mode::Chat), ("/echo", Mode::Echo)];
-        Self {
-            server: ServerConfig::default(),
-            metrics: MetricsConfig::default(),
-            log: LogConfig::default(),
-            endpoints: endpoints.map(|(path, mode)| EndpointConfig::new(path, mode)).to_vec(),
-        }
+section! {
+    /// Everything that can be configured. The default is what `config.yaml` holds.
+    pub struct Config {
+        /// networks that may use the control routes (/send, /close, …); others get 403
+        internal_endpoint_access_whitelist: Vec<String> =
+            ["127.0.0.1/8", "::1/128"].map(str::to_owned).to_vec(), check networks, loose = true;
+        /// bytes of a control request's body; above it 413
+        control_body_bytes_max: usize = 8388608, in 1..=1073741824;
+        sections:
+            /// The listener, the shards and the limits of the whole server.
+            server: ServerConfig;
+            /// The admin port.
+            metrics: MetricsConfig;
+            /// What goes to stderr.
+            log: LogConfig;
+            /// The metrics among the control routes.
+            prometheus: PrometheusConfig;
+            /// The connections' state in Redis.
+            connection_redis_sync: ConnectionRedisSyncConfig;
+            /// Events into a Redis stream.
+            stream_redis: StreamRedisConfig;
+            /// Events to an AMQP broker.
+            stream_amqp: StreamAmqpConfig;
+            /// Events to NATS.
+            stream_nats: StreamNatsConfig;
+            /// Events by HTTP POST.
+            stream_webhook: StreamWebhookConfig;
+        others:
+            /// At least one; no two of the same path.
+            endpoints: Vec<EndpointConfig> = default_endpoints();
     }
 }
 
@@ -69,6 +86,26 @@ impl Config {
         emit::commented(self, title)
     }
 
+    /// What is accepted and has no effect, a line each, for `check` and the start of the log.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let names = [
+            ("stream_redis.stream_name", &self.stream_redis.stream_name),
+            ("stream_amqp.routing_key", &self.stream_amqp.routing_key),
+            ("stream_nats.subject", &self.stream_nats.subject),
+        ];
+        let mut warnings = Vec::new();
+        for (key, text) in names {
+            for name in Template::parse(text).iter().flat_map(Template::unknown) {
+                warnings.push(format!("{key}: {{{name}}} is neither tag.NAME nor json.NAME and always its default"));
+            }
+        }
+        if !self.stream_amqp.headers.is_empty() {
+            warnings.push("stream_amqp.headers has no effect".to_owned());
+        }
+        warnings
+    }
+
     /// One line per endpoint for the start of the log: path, mode and whatever is not the mode's default.
     #[must_use]
     pub fn endpoint_lines(&self) -> Vec<String> {
@@ -80,38 +117,11 @@ impl Config {
     }
 }
 
-impl Section for Config {
-    fn keys(&self) -> &'static [Key] {
-        &[]
-    }
+fn default_endpoints() -> Vec<EndpointConfig> {
+    let endpoints = [("/", Mode::Relay), ("/rooms/{topic}", Mode::Relay), ("/chat", Mode::Chat), ("/echo", Mode::Echo)];
+    endpoints.map(|(path, mode)| EndpointConfig::new(path, mode)).to_vec()
+}
 
-    fn section_names(&self) -> &'static [&'static str] {
-        &["server", "metrics", "log"]
-    }
-
-    fn section(&self, name: &str) -> Option<&dyn Section> {
-        match name {
-            "server" => Some(&self.server),
-            "metrics" => Some(&self.metrics),
-            "log" => Some(&self.log),
-            _ => None,
-        }
-    }
-
-    fn section_mut(&mut self, name: &str) -> Option<&mut dyn Section> {
-        match name {
-            "server" => Some(&mut self.server),
-            "metrics" => Some(&mut self.metrics),
-            "log" => Some(&mut self.log),
-            _ => None,
-        }
-    }
-
-    fn set(&mut self, key: &Key, _input: Input<'_>) -> Result<(), String> {
-        unreachable!("{} is not a key: the root has sections only", key.name)
-    }
-
-    fn show(&self, key: &Key) -> String {
-        unreachable!("{} is not a key: the root has sections only", key.name)
-    }
+fn networks(networks: &[String]) -> Result<(), String> {
+    networks.iter().try_for_each(|network| network.parse::<Network>().map(drop))
 }

@@ -8,10 +8,11 @@ use serde_yaml::{Mapping, Value};
 
 use super::Config;
 use super::document::{Document, Step};
-use super::endpoint::{EndpointConfig, Mode};
+use super::endpoint::{EndpointConfig, Mode, mode_of};
 use super::error::{ConfigError, Place, Problem, unknown_key};
 use super::section::{Input, Section};
 use super::setting::{Setting, describe};
+use super::wsgateway::{self, LISTEN_ADDR, MAX_MESSAGE_SIZE_KB};
 
 /// A file that has been read: kept to name lines in it when the whole is checked.
 #[derive(Debug)]
@@ -43,6 +44,11 @@ impl<'a> Source<'a> {
         if reader.problems.is_empty() { Ok(()) } else { Err(ConfigError { problems: reader.problems }) }
     }
 
+    /// Whether the file is one of wsgateway's.
+    pub(super) fn is_wsgateways(&self) -> bool {
+        wsgateway::is_its(&self.document.root)
+    }
+
     /// The place of a key in the file, if the file has it.
     pub(super) fn place(&self, steps: &[Step]) -> Option<Place> {
         let mut value = &self.document.root;
@@ -66,15 +72,36 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn root(&mut self, config: &mut Config, map: &Mapping) {
+        let of_gateways = config.endpoints.iter().all(|endpoint| endpoint.mode == Mode::Gateway);
         for (name, value) in map {
             match name.as_str() {
+                Some(LISTEN_ADDR) => self.at(Step::Key(LISTEN_ADDR.to_owned()), |reader| {
+                    let twice =
+                        ["host", "port"].iter().find(|key| map.get("server").is_some_and(|it| it.get(key).is_some()));
+                    let outcome = match twice {
+                        Some(key) => Err(format!("says the same as server.{key}; name only one of them")),
+                        None => wsgateway::set_listen_addr(config, value),
+                    };
+                    outcome.unwrap_or_else(|reason| reader.problem(reason));
+                }),
+                Some(MAX_MESSAGE_SIZE_KB) => {}
                 Some("endpoints") => self.at(Step::Key("endpoints".to_owned()), |reader| {
-                    if let Some(endpoints) = reader.endpoints(value) {
+                    if let Some(endpoints) =
+                        reader.endpoints(value, |entry| of_gateways || wsgateway::implies_gateway(map, entry))
+                    {
                         config.endpoints = endpoints;
                     }
                 }),
-                _ => self.entry(config, &["endpoints"], name, value),
+                _ => self.entry(config, &["endpoints", LISTEN_ADDR, MAX_MESSAGE_SIZE_KB], name, value),
             }
+        }
+        // Last: it is for endpoints that may stand behind it.
+        if let Some(value) = map.get(MAX_MESSAGE_SIZE_KB) {
+            self.at(Step::Key(MAX_MESSAGE_SIZE_KB.to_owned()), |reader| match wsgateway::size(value) {
+                Ok(Some(bytes)) => wsgateway::spread_size(config, &reader.source.document.root, bytes),
+                Ok(None) => {}
+                Err(reason) => reader.problem(reason),
+            });
         }
     }
 
@@ -91,6 +118,10 @@ impl Reader<'_> {
                     _ => reader.problem(format!("{} instead of a mapping of keys to values", describe(value))),
                 }
             } else if let Some(key) = section.key(name) {
+                if key.loose && value.is_null() {
+                    return;
+                }
+                let value = if key.loose { &reader.texts(value.clone()) } else { value };
                 if let Err(reason) = section.set(key, Input::Yaml(value)) {
                     reader.problem(reason);
                 }
@@ -103,7 +134,28 @@ impl Reader<'_> {
         });
     }
 
-    fn endpoints(&mut self, value: &Value) -> Option<Vec<EndpointConfig>> {
+    /// The value with every number and boolean in it as the text that stands in the file, and nothing as the empty text.
+    fn texts(&mut self, value: Value) -> Value {
+        match value {
+            Value::Null => Value::from(""),
+            Value::Bool(_) | Value::Number(_) => self.source.document.scalar(&self.steps).map_or(value, Value::String),
+            Value::Sequence(items) => {
+                let item = |(index, item)| self.at(Step::Index(index), |reader| reader.texts(item));
+                Value::Sequence(items.into_iter().enumerate().map(item).collect())
+            }
+            Value::Mapping(map) => {
+                let entry = |(name, value): (Value, Value)| match name.as_str().map(str::to_owned) {
+                    Some(key) => (name, self.at(Step::Key(key), |reader| reader.texts(value))),
+                    None => (name, value),
+                };
+                Value::Mapping(map.into_iter().map(entry).collect())
+            }
+            other => other,
+        }
+    }
+
+    /// `gateway` tells of an entry without a mode whether it is meant as a gateway's.
+    fn endpoints(&mut self, value: &Value, gateway: impl Fn(&Mapping) -> bool) -> Option<Vec<EndpointConfig>> {
         let Some(items) = value.as_sequence().filter(|items| !items.is_empty()) else {
             self.problem(format!("{} instead of a list of endpoints", describe(value)));
             return None;
@@ -111,7 +163,7 @@ impl Reader<'_> {
         let mut endpoints = Vec::new();
         for (index, item) in items.iter().enumerate() {
             self.at(Step::Index(index), |reader| match item {
-                Value::Mapping(map) => endpoints.extend(reader.endpoint(map)),
+                Value::Mapping(map) => endpoints.extend(reader.endpoint(map, gateway(map))),
                 _ => reader
                     .problem(format!("{} instead of an endpoint such as {{path: /, mode: relay}}", describe(item))),
             });
@@ -119,31 +171,51 @@ impl Reader<'_> {
         Some(endpoints)
     }
 
-    fn endpoint(&mut self, map: &Mapping) -> Option<EndpointConfig> {
+    fn endpoint(&mut self, map: &Mapping, gateway: bool) -> Option<EndpointConfig> {
         for required in ["path", "mode"] {
-            if !map.contains_key(required) {
+            if !map.contains_key(required) && !(required == "mode" && gateway) {
                 self.problem(format!("{required} is missing"));
             }
         }
         let key = EndpointConfig::default().key("mode")?;
         // A wrong mode is reported below, with the other keys read as a relay's.
-        let mode = map.get("mode").and_then(|mode| Mode::from_yaml(mode, key).ok());
+        let mode = match map.get("mode") {
+            None if gateway => Some(Mode::Gateway),
+            mode => mode.and_then(|mode| Mode::from_yaml(mode, key).ok()),
+        };
         let mut endpoint = EndpointConfig::new("/", mode.unwrap_or(Mode::Relay));
         for (name, value) in map {
-            match name.as_str() {
-                Some(chat) if mode.is_some() && !endpoint.has(chat) => self.at(Step::Key(chat.to_owned()), |reader| {
-                    reader.problem(format!("only endpoints of mode chat have this key, not {}", endpoint.mode));
+            let only = name.as_str().and_then(mode_of).filter(|only| mode.is_some_and(|mode| mode != *only));
+            match (name.as_str(), only) {
+                (Some(name), Some(only)) => self.at(Step::Key(name.to_owned()), |reader| {
+                    reader.problem(format!("only endpoints of mode {only} have this key, not {}", endpoint.mode));
                 }),
+                (Some(MAX_MESSAGE_SIZE_KB), None) => {
+                    self.at(Step::Key(MAX_MESSAGE_SIZE_KB.to_owned()), |reader| reader.size(&mut endpoint, map, value));
+                }
                 _ => self.entry(&mut endpoint, &[], name, value),
             }
         }
+        // An empty value is no tag, here as in /settags.
+        endpoint.set_tags.retain(|_, value| !value.is_empty());
         Some(endpoint)
     }
 
-    fn at(&mut self, step: Step, read: impl FnOnce(&mut Self)) {
+    fn size(&mut self, endpoint: &mut EndpointConfig, map: &Mapping, value: &Value) {
+        let twice = wsgateway::SIZES.iter().find(|key| map.contains_key(**key));
+        match (wsgateway::size(value), twice) {
+            (Ok(_), Some(key)) => self.problem(format!("says the same as {key}; name only one of them")),
+            (Ok(Some(bytes)), None) => wsgateway::set_size(endpoint, bytes),
+            (Ok(None), None) => {}
+            (Err(reason), _) => self.problem(reason),
+        }
+    }
+
+    fn at<T>(&mut self, step: Step, read: impl FnOnce(&mut Self) -> T) -> T {
         self.steps.push(step);
-        read(self);
+        let outcome = read(self);
         self.steps.pop();
+        outcome
     }
 
     fn problem(&mut self, reason: String) {

@@ -46,16 +46,18 @@ pub(crate) trait Section {
     }
 }
 
-/// Defines a section; see the module.
+/// Defines a section; see the module. `others` are fields that are no settings: their owner reads and shows them.
 macro_rules! section {
     (
         $(#[$meta:meta])*
         pub struct $name:ident {
             $(
                 $(#[doc = $doc:literal])+
-                $field:ident: $kind:ty = $default:expr $(, in $least:literal..=$most:expr)? $(, check $check:path)?;
+                $field:ident: $kind:ty = $default:expr
+                    $(, in $least:literal..=$most:expr)? $(, check $check:path)? $(, loose = $loose:literal)?;
             )*
             $(sections: $($(#[doc = $sdoc:literal])+ $section:ident: $stype:ty;)+)?
+            $(others: $($(#[doc = $odoc:literal])+ $other:ident: $otype:ty = $oinit:expr;)+)?
         }
     ) => {
         $(#[$meta])*
@@ -63,11 +65,12 @@ macro_rules! section {
         pub struct $name {
             $($(#[doc = $doc])+ pub $field: $kind,)*
             $($($(#[doc = $sdoc])+ pub $section: $stype,)+)?
+            $($($(#[doc = $odoc])+ pub $other: $otype,)+)?
         }
 
         impl Default for $name {
             fn default() -> Self {
-                Self { $($field: $default,)* $($($section: Default::default(),)+)? }
+                Self { $($field: $default,)* $($($section: Default::default(),)+)? $($($other: $oinit,)+)? }
             }
         }
 
@@ -78,6 +81,7 @@ macro_rules! section {
                     name: stringify!($field),
                     doc: concat!($($doc),+).trim_ascii_start(),
                     range: range(&[$($least, $most)?]),
+                    loose: false $(|| $loose)?,
                 }),*];
                 KEYS
             }

@@ -154,7 +154,7 @@ impl std::str::FromStr for ShardCount {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::from_text(text, &Key { name: "shards", doc: "", range: None })
+        Self::from_text(text, &Key { name: "shards", doc: "", range: None, loose: false })
     }
 }
 

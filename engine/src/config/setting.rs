@@ -3,6 +3,8 @@
 //! In: a YAML value (from a file) or a text (from the environment). Out: the typed value, or the reason why not, in
 //! words that name the allowed range. Where the value stood (file, line, path) is added by the caller.
 
+use std::collections::BTreeMap;
+
 use serde_yaml::Value;
 
 /// What is known of a setting besides its value.
@@ -14,6 +16,8 @@ pub(crate) struct Key {
     pub(crate) doc: &'static str,
     /// Least and greatest value, of numbers and of the numbers in a list.
     pub(crate) range: Option<(u64, u64)>,
+    /// Whether a file's numbers and booleans are texts as they stand there (`version: 2`), and an empty value says nothing.
+    pub(crate) loose: bool,
 }
 
 /// A type that a setting can have.
@@ -69,9 +73,10 @@ impl Setting for bool {
 }
 
 impl Setting for String {
-    fn from_yaml(value: &Value, _key: &Key) -> Result<Self, String> {
+    fn from_yaml(value: &Value, key: &Key) -> Result<Self, String> {
         match value {
             Value::String(text) => Ok(text.clone()),
+            Value::Bool(_) | Value::Number(_) if key.loose => Ok(describe(value)),
             Value::Bool(_) | Value::Number(_) => Err(format!("{} is not a text; quote it", describe(value))),
             _ => Err(format!("{} is not a text", describe(value))),
         }
@@ -103,6 +108,33 @@ impl<T: Setting> Setting for Vec<T> {
 
     fn to_yaml(&self) -> String {
         format!("[{}]", self.iter().map(T::to_yaml).collect::<Vec<_>>().join(", "))
+    }
+}
+
+impl Setting for BTreeMap<String, String> {
+    fn from_yaml(value: &Value, key: &Key) -> Result<Self, String> {
+        let map =
+            value.as_mapping().ok_or_else(|| format!("{} is not a mapping of names to texts", describe(value)))?;
+        let text = |value: &Value| String::from_yaml(value, key);
+        map.iter().map(|(name, value)| Ok((text(name)?, text(value)?))).collect()
+    }
+
+    /// `{a: b, c: d}` as in a file, or `a=b,c=d`.
+    fn from_text(text: &str, key: &Key) -> Result<Self, String> {
+        if text.trim_start().starts_with('{') {
+            let value = serde_yaml::from_str(text).map_err(|error| format!("not a mapping: {error}"))?;
+            return Self::from_yaml(&value, key);
+        }
+        let pair = |item: &str| {
+            let (name, value) = item.split_once('=').ok_or_else(|| format!("{item:?} is not NAME=TEXT"))?;
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        };
+        text.split(',').filter(|item| !item.trim().is_empty()).map(pair).collect()
+    }
+
+    fn to_yaml(&self) -> String {
+        let pairs = self.iter().map(|(name, value)| format!("{}: {}", scalar(name), scalar(value)));
+        format!("{{{}}}", pairs.collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -212,7 +244,8 @@ fn scalar(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const PORT: Key = Key { name: "port", doc: "", range: Some((0, 65_535)) };
+    const PORT: Key = Key { name: "port", doc: "", range: Some((0, 65_535)), loose: false };
+    const TAGS: Key = Key { name: "tags", doc: "", range: None, loose: true };
 
     fn yaml(text: &str) -> Value {
         serde_yaml::from_str(text).unwrap()
@@ -235,11 +268,22 @@ mod tests {
 
     #[test]
     fn lists_from_the_environment_take_both_spellings() {
-        let key = Key { name: "cpus", doc: "", range: Some((0, 7)) };
+        let key = Key { name: "cpus", range: Some((0, 7)), ..PORT };
         assert_eq!(Vec::<usize>::from_text("[0, 2]", &key), Ok(vec![0, 2]));
         assert_eq!(Vec::<usize>::from_text("0, 2", &key), Ok(vec![0, 2]));
         assert_eq!(Vec::<usize>::from_text("", &key), Ok(vec![]));
         assert!(Vec::<usize>::from_text("0,9", &key).unwrap_err().contains("allowed are 0 to 7"));
+    }
+
+    #[test]
+    fn mappings_from_the_environment_take_both_spellings() {
+        let expected =
+            BTreeMap::from([("a", "b=c"), ("d", "2")].map(|(name, value)| (name.to_owned(), value.to_owned())));
+        for text in ["a=b=c, d = 2,", "{a: b=c, d: 2}", "{\"d\": \"2\", a: 'b=c'}"] {
+            assert_eq!(BTreeMap::from_text(text, &TAGS), Ok(expected.clone()), "{text}");
+        }
+        assert_eq!(BTreeMap::from_text("a", &TAGS), Err("\"a\" is not NAME=TEXT".to_owned()));
+        assert!(BTreeMap::from_text("{a: [b]}", &TAGS).unwrap_err().contains("a list is not a text"));
     }
 
     #[test]

@@ -71,10 +71,11 @@ impl Sources {
     /// # Errors
     /// Every problem of the first source that has any, or of the whole.
     pub fn load(&self) -> Result<Loaded, ConfigError> {
-        let mut config = self.preset.map_or_else(Config::default, Preset::config);
         let file = self.file.clone().or_else(|| self.default_file());
         let text = file.as_deref().map(read_file).transpose()?;
         let source = file.as_deref().zip(text.as_deref()).map(|(file, text)| Source::parse(file, text)).transpose()?;
+        let is_gateways = || source.as_ref().is_some_and(Source::is_wsgateways).then_some(Preset::Gateway);
+        let mut config = self.preset.or_else(is_gateways).map_or_else(Config::default, Preset::config);
         if let Some(source) = &source {
             source.apply(&mut config)?;
         }
