@@ -152,6 +152,8 @@ reasons! {
         Origin = "origin",
         /// No such path (404).
         Path = "path",
+        /// A control route asked for from an address outside the allow-list (403).
+        Network = "network",
         /// Wrong method (405).
         Method = "method",
         /// The handshake took longer than `handshake_timeout_ms` (408).

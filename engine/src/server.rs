@@ -20,6 +20,7 @@ use crate::control::health::Health;
 use crate::control::tls::Tls;
 use crate::control::{http, runtime};
 use crate::counters::Counters;
+use crate::gateway::Hooks;
 use crate::mesh::node;
 use crate::modes;
 use crate::shard::{Clock, Parts, host};
@@ -56,7 +57,7 @@ pub struct Server {
 /// Starts a server from a loaded configuration, and waits for its end. For the binary.
 #[must_use]
 pub fn run(loaded: &Loaded) -> ExitCode {
-    let started = Server::launch(&loaded.config, &loaded.origin.to_string(), true);
+    let started = Server::launch(&loaded.config, &loaded.origin.to_string(), true, None);
     match started {
         Ok(server) => {
             server.wait();
@@ -75,10 +76,18 @@ impl Server {
     /// # Errors
     /// The reason in one line: an address in use, no io_uring where it is demanded, an unreadable certificate.
     pub fn start(config: &Config) -> Result<Self, StartError> {
-        Self::launch(config, "library", false)
+        Self::launch(config, "library", false, None)
     }
 
-    fn launch(config: &Config, origin: &str, signals: bool) -> Result<Self, StartError> {
+    /// The same, with code of one's own in the place of the applications behind the gateway.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub fn start_with_hooks(config: &Config, hooks: impl Hooks) -> Result<Self, StartError> {
+        Self::launch(config, "library", false, Some(Box::new(hooks)))
+    }
+
+    fn launch(config: &Config, origin: &str, signals: bool, hooks: Option<Box<dyn Hooks>>) -> Result<Self, StartError> {
         let cores = Cores::of_this_process().map_err(cannot("read the allowed cores"))?;
         let cores_count = cores.allowed.len().min(cores.quota);
         let placement = Placement::new(config.server.shards, &config.server.cpus, cores).map_err(StartError)?;
@@ -126,6 +135,7 @@ impl Server {
             inbox,
             commands: commands.clone(),
             signals,
+            hooks,
             ready,
         };
         let (control, _) =

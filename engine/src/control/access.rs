@@ -15,6 +15,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
+use crate::config::Config;
 use crate::logging::RateLimited;
 
 /// The rule: an address of one of the networks, and the token if there is one.
@@ -29,6 +30,15 @@ impl Access {
     #[must_use]
     pub fn new(networks: Vec<Network>, token: &str) -> Self {
         Self { networks, token: (!token.is_empty()).then(|| Token(token.to_owned())) }
+    }
+
+    /// The allow-list of a configuration, with this token.
+    ///
+    /// # Panics
+    /// If an entry is no network, which the configuration's rules rule out.
+    pub(crate) fn of_config(config: &Config, token: &str) -> Self {
+        let networks = config.internal_endpoint_access_whitelist.iter();
+        Self::new(networks.map(|text| text.parse().expect("networks are checked when they are read")).collect(), token)
     }
 
     /// The default: this machine only, by 127.0.0.0/8 and ::1.

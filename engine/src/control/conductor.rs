@@ -5,20 +5,28 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use axum::Router;
+use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, timeout_at};
 
 use super::access::Access;
-use super::admin::{Admin, AdminSource, LedgerFuture};
+use super::admin::Admin;
+use super::bell::Bell;
+use super::books::Books;
+use super::gateway::Desk;
 use super::health::{Health, State};
 use super::metrics::Metrics;
 use super::signals::{Request, Signals};
 use super::tls::Tls;
 use crate::config::Config;
 use crate::counters::{Counters, Dropped};
+use crate::gateway::order::{Deed, Listing, Order};
+use crate::gateway::{Handle, Hooks, Selector};
 use crate::mesh::message::{Message, Phase, Report};
 use crate::mesh::node::Node;
+use crate::net::port::ConnectionId;
 use crate::shard::log;
 
 /// How often the number of connections is logged.
@@ -31,11 +39,18 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const RESERVE: Duration = Duration::from_millis(300);
 
 /// What others ask of the control thread.
+#[derive(Debug)]
 pub(crate) enum Command {
     /// Stop, in good order.
     Shutdown,
     /// The books of all shards.
     Ledger(oneshot::Sender<Vec<Report>>),
+    /// Do this to connections of the gateway, and say to how many it was done.
+    Order { selector: Arc<Selector>, deed: Deed, reply: oneshot::Sender<usize> },
+    /// All connections of the gateway.
+    List(oneshot::Sender<Listing>),
+    /// A request that came in on a shard's port is answered.
+    Answer { shard: usize, connection: ConnectionId, bytes: Bytes, close: bool },
 }
 
 /// All that the control thread owns.
@@ -51,6 +66,7 @@ pub(crate) struct Conductor {
     pub inbox: UnboundedReceiver<Command>,
     pub commands: UnboundedSender<Command>,
     pub signals: bool,
+    pub hooks: Option<Box<dyn Hooks>>,
     /// Told once signals are handled and the admin port serves.
     pub ready: std::sync::mpsc::Sender<()>,
 }
@@ -59,14 +75,23 @@ impl Conductor {
     /// Serves until the shards have ended. Returns the sum of their books.
     pub(crate) async fn run(mut self) -> Report {
         let mut signals = self.signals.then(|| Signals::new().expect("handlers for three signals can be installed"));
-        let (stop_admin, admin) = self.serve_admin();
+        let bell = Bell::new(&self.node).expect("the runtime can wait for an eventfd");
+        let metrics = Metrics::new(self.counters.clone(), self.driver);
+        let handle = Handle::new(self.commands.clone());
+        if let Some(hooks) = &mut self.hooks {
+            hooks.start(handle.clone());
+        }
+        let mut desk = Desk::new(&mut self, &metrics, handle);
+        let (stop_admin, admin) = self.serve_admin(metrics, desk.control_routes());
         self.health.advance(State::Ready);
         // Nobody listens only if the start was given up.
         let _ = self.ready.send(());
         let mut active = ticker(ACTIVE_EVERY);
         let mut report = ticker(REPORT_EVERY);
         loop {
+            desk.take_in(&mut self.node).await;
             tokio::select! {
+                () = bell.rung(&self.node) => {}
                 request = next_signal(&mut signals) => match request {
                     Request::Shutdown(stop) => {
                         tracing::info!("{}: shutting down", stop.name());
@@ -75,8 +100,8 @@ impl Conductor {
                     Request::Reload => self.reload_tls(),
                 },
                 command = self.inbox.recv() => match command {
-                    Some(Command::Ledger(reply)) => self.ask_books(reply),
                     Some(Command::Shutdown) | None => break,
+                    Some(command) => self.obey(command),
                 },
                 _ = active.tick() => {
                     tracing::info!("Active connections: {}", self.counters.sum(|shard| &shard.connections));
@@ -85,7 +110,7 @@ impl Conductor {
             }
         }
         let end = tokio::select! {
-            end = self.shut_down() => end,
+            end = self.shut_down(&bell, desk) => end,
             stop = second_signal(&mut signals) => {
                 tracing::warn!("second signal: ending at once");
                 std::process::exit(i32::from(stop));
@@ -99,13 +124,61 @@ impl Conductor {
         end
     }
 
-    fn serve_admin(&mut self) -> (oneshot::Sender<()>, Option<tokio::task::JoinHandle<()>>) {
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Shutdown => {}
+            Command::Ledger(reply) => self.ask_all(Message::Report, move |reports| drop(reply.send(reports))),
+            Command::List(reply) => self.ask_all(Message::List, move |lists| drop(reply.send(lists.concat()))),
+            Command::Order { selector, deed, reply } => {
+                let weight = deed.bytes();
+                let (answer, answers) = unbounded_channel();
+                for shard in 0..self.shards.len() {
+                    let order = Order { selector: Arc::clone(&selector), deed: deed.clone(), reply: answer.clone() };
+                    self.node.send(shard, Message::Order(order), weight);
+                }
+                self.node.wake_peers();
+                let shards = self.shards.len();
+                tokio::spawn(async move {
+                    let counts = collect(answers, shards, Instant::now() + ANSWER_WITHIN).await;
+                    // An order that a shard did not confirm is not answered.
+                    if counts.len() == shards {
+                        let _ = reply.send(counts.iter().sum());
+                    }
+                });
+            }
+            Command::Answer { shard, connection, bytes, close } => {
+                let weight = bytes.len();
+                self.node.send(shard, Message::Answer { id: connection, bytes, close }, weight);
+                self.node.wake_peers();
+            }
+        }
+    }
+
+    /// Asks every shard; the answers are awaited beside everything else.
+    fn ask_all<T: Send + 'static>(
+        &mut self,
+        question: impl Fn(UnboundedSender<T>) -> Message,
+        then: impl FnOnce(Vec<T>) + Send + 'static,
+    ) {
+        let (reply, answers) = unbounded_channel();
+        self.send_all(|| question(reply.clone()));
+        let shards = self.shards.len();
+        tokio::spawn(async move { then(collect(answers, shards, Instant::now() + ANSWER_WITHIN).await) });
+    }
+
+    fn serve_admin(
+        &mut self,
+        metrics: Metrics,
+        control: Option<Router>,
+    ) -> (oneshot::Sender<()>, Option<tokio::task::JoinHandle<()>>) {
         let (stop, stopped) = oneshot::channel::<()>();
         let Some(listener) = self.admin.take() else { return (stop, None) };
-        let metrics = Metrics::new(self.counters.clone(), self.driver);
         let source = Arc::new(Books(self.commands.clone()));
-        let access = Access::loopback(&self.config.metrics.token);
-        let admin = Admin::new(metrics, self.health.clone(), source, access);
+        let access = Access::of_config(&self.config, &self.config.metrics.token);
+        let mut admin = Admin::new(metrics, self.health.clone(), source, access);
+        if let Some(control) = control {
+            admin = admin.guarded(control);
+        }
         let task = tokio::spawn(async move {
             let stopped = async {
                 let _ = stopped.await;
@@ -132,24 +205,13 @@ impl Conductor {
         self.node.wake_peers();
     }
 
-    /// Asks every shard for its books; the answers are awaited beside everything else.
-    fn ask_books(&mut self, asker: oneshot::Sender<Vec<Report>>) {
-        let (reply, answers) = unbounded_channel();
-        self.send_all(|| Message::Report(reply.clone()));
-        let shards = self.shards.len();
-        tokio::spawn(async move {
-            // Whoever asked may be gone.
-            let _ = asker.send(collect(answers, shards, Instant::now() + ANSWER_WITHIN).await);
-        });
-    }
-
     /// The phases, each at a barrier of all shards, until the deadline; then whoever is left is cut.
-    async fn shut_down(&mut self) -> Report {
+    async fn shut_down(&mut self, bell: &Bell, mut desk: Desk) -> Report {
         let began = Instant::now();
         let limit = Duration::from_millis(self.config.server.shutdown_timeout_ms);
         let deadline = began + limit.saturating_sub(RESERVE).max(limit / 2);
         self.health.advance(State::Draining);
-        // Who asks for the books from here on is told that they are being closed.
+        // Who asks from here on is told that the server shuts down.
         self.inbox.close();
         while self.inbox.try_recv().is_ok() {}
         let connections = self.counters.sum(|shard| &shard.connections);
@@ -157,7 +219,7 @@ impl Conductor {
             let (done, answers) = unbounded_channel();
             self.send_all(|| Message::Begin(phase, done.clone()));
             drop(done);
-            if collect(answers, self.shards.len(), deadline).await.len() < self.shards.len() {
+            if self.collect(answers, deadline, bell, &mut desk).await.len() < self.shards.len() {
                 tracing::warn!("the shutdown deadline came during {phase:?}: cutting who is left");
                 break;
             }
@@ -165,16 +227,40 @@ impl Conductor {
         let (reply, answers) = unbounded_channel();
         self.send_all(|| Message::Stop(reply.clone()));
         drop(reply);
-        let reports = collect(answers, self.shards.len(), Instant::now() + ANSWER_WITHIN).await;
+        let reports = self.collect(answers, Instant::now() + ANSWER_WITHIN, bell, &mut desk).await;
         for shard in self.shards.drain(..) {
             let _ = shard.join();
         }
+        while desk.take_in(&mut self.node).await {}
+        desk.finish(deadline.max(Instant::now() + RESERVE / 2)).await;
         let mut end = Report { connections, ..Report::default() };
         reports.iter().for_each(|report| end.total.add(&report.total));
         // Before the line that is the last.
         log::report_suppressed();
         log_end(&end, began.elapsed());
         end
+    }
+
+    /// Waits for an answer of every shard, until the deadline; events are taken in meanwhile.
+    async fn collect<T>(
+        &mut self,
+        mut answers: UnboundedReceiver<T>,
+        deadline: Instant,
+        bell: &Bell,
+        desk: &mut Desk,
+    ) -> Vec<T> {
+        let mut collected = Vec::with_capacity(self.shards.len());
+        while collected.len() < self.shards.len() {
+            desk.take_in(&mut self.node).await;
+            tokio::select! {
+                answer = timeout_at(deadline.into(), answers.recv()) => match answer {
+                    Ok(Some(answer)) => collected.push(answer),
+                    Ok(None) | Err(_) => break,
+                },
+                () = bell.rung(&self.node) => {}
+            }
+        }
+        collected
     }
 }
 
@@ -229,50 +315,4 @@ fn log_end(end: &Report, took: Duration) {
         end.connections,
         took.as_secs_f64(),
     );
-}
-
-/// The books for the admin port.
-struct Books(UnboundedSender<Command>);
-
-impl AdminSource for Books {
-    fn ledger(&self) -> LedgerFuture {
-        let commands = self.0.clone();
-        Box::pin(async move {
-            let (reply, answer) = oneshot::channel();
-            let gone = || std::io::Error::other("the server is shutting down");
-            commands.send(Command::Ledger(reply)).map_err(|_| gone())?;
-            let reports = answer.await.map_err(|_| gone())?;
-            Ok(ledger_json(&reports))
-        })
-    }
-}
-
-type Json = serde_json::Value;
-
-fn ledger_json(reports: &[Report]) -> String {
-    let mut total = crate::relay::ledger::Ledger::default();
-    let mut topics = std::collections::BTreeMap::new();
-    for report in reports {
-        total.add(&report.total);
-        for (name, figures) in &report.topics {
-            topics.entry(name.clone()).or_insert_with(crate::relay::ledger::Ledger::default).add(figures);
-        }
-    }
-    let topics: serde_json::Map<String, Json> =
-        topics.iter().map(|(name, figures)| (name.clone(), figures_json(figures))).collect();
-    serde_json::json!({ "total": figures_json(&total), "topics": topics }).to_string()
-}
-
-fn figures_json(figures: &crate::relay::ledger::Ledger) -> Json {
-    let dropped: serde_json::Map<String, Json> = Dropped::ALL
-        .iter()
-        .map(|reason| (reason.label().to_owned(), figures.dropped[*reason as usize].into()))
-        .collect();
-    serde_json::json!({
-        "accepted": figures.accepted,
-        "covered": figures.covered,
-        "excluded": figures.excluded,
-        "delivered": figures.delivered,
-        "dropped": dropped,
-    })
 }

@@ -6,7 +6,10 @@
 
 pub mod access;
 pub mod admin;
+mod bell;
+mod books;
 pub(crate) mod conductor;
+mod gateway;
 pub mod health;
 pub mod http;
 pub mod metrics;

@@ -4,6 +4,18 @@
 //! goes to the control thread as [`event::Event`]s. Nothing in here awaits or knows a socket.
 
 pub(crate) mod event;
+pub(crate) mod handle;
+mod hooks;
+pub(crate) mod order;
+pub(crate) mod registry;
+mod selector;
 mod tags;
 
+pub use handle::{Answer, BadTag, Handle, Unanswered};
+pub use hooks::{Connection, Hooks, Received};
+pub use selector::Selector;
+pub(crate) use selector::{Malformed, pairs};
 pub use tags::Tags;
+
+/// Paths of the control routes.
+pub(crate) const CONTROL_PATHS: [&str; 6] = ["/send", "/settags", "/close", "/status", "/tree", "/metrics"];

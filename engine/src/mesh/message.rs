@@ -4,8 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
+use uuid::Uuid;
 
+use crate::gateway::Tags;
+use crate::gateway::event::Event;
+use crate::gateway::order::{Listing, Order};
 use crate::mesh::ring::Meta;
+use crate::net::port::ConnectionId;
+use crate::net::request::PlainRequest;
 use crate::relay::home::Shared;
 use crate::relay::ledger::Ledger;
 use crate::relay::segment::Segment;
@@ -70,6 +76,18 @@ pub(crate) enum Message {
     Unsubscribe { home: Home },
     /// Reader → home: a large message, already framed.
     Publish { to: PublishMeta, frame: Bytes },
+    /// Shard → control: something happened to a connection of the gateway.
+    Event(Event),
+    /// Shard → control: the tags of a connection were changed to these.
+    Tagged(Uuid, Tags),
+    /// Shard → control: a request for a control route.
+    Request(Box<PlainRequest>),
+    /// Control → shard: what to answer to a request, and whether the connection ends with it.
+    Answer { id: ConnectionId, bytes: Bytes, close: bool },
+    /// Control → shard: do this to connections of the gateway.
+    Order(Order),
+    /// Control → shard: your connections of the gateway, please.
+    List(UnboundedSender<Listing>),
     /// Control → shard: begin this phase, and say when it is over.
     Begin(Phase, UnboundedSender<usize>),
     /// Control → shard: your figures, please.

@@ -2,9 +2,11 @@
 
 use std::any::Any;
 
+use bytes::Bytes;
 use proto::{CloseCode, Opcode, Payload};
 
 use crate::counters::Ended;
+use crate::gateway::Tags;
 use crate::shard::Shard;
 
 /// One connection, in the hands of its mode.
@@ -36,6 +38,21 @@ impl<'s> Actions<'s> {
     /// Closes the connection with this code; counted under `reason`.
     pub(crate) fn close(&mut self, code: CloseCode, text: &str, reason: Ended) {
         self.shard.begin_close(self.slot, code, text, reason);
+    }
+
+    /// Makes it a connection of the gateway, and tells the applications.
+    pub(crate) fn enter_gateway(&mut self, tags: Tags) {
+        self.shard.enter_gateway(self.slot, tags);
+    }
+
+    /// Tells the applications of a message.
+    pub(crate) fn tell(&mut self, opcode: Opcode, body: Bytes) {
+        self.shard.tell_message(self.slot, opcode, body);
+    }
+
+    /// Tells the applications of its end.
+    pub(crate) fn leave_gateway(&mut self) {
+        self.shard.leave_gateway(self.slot);
     }
 
     /// What the mode keeps for the connection.

@@ -5,6 +5,7 @@
 
 mod actions;
 mod echo;
+mod gateway;
 mod relay;
 
 use std::any::Any;
@@ -74,7 +75,7 @@ pub(crate) trait Mode {
 
 /// Modes that this build serves.
 pub(crate) fn is_built(kind: Kind) -> bool {
-    matches!(kind, Kind::Relay | Kind::Echo)
+    matches!(kind, Kind::Relay | Kind::Echo | Kind::Gateway)
 }
 
 /// The mode of an endpoint.
@@ -82,6 +83,7 @@ pub(crate) fn build(config: &EndpointConfig) -> Option<Box<dyn Mode>> {
     match config.mode {
         Kind::Relay => Some(Box::new(relay::Relay)),
         Kind::Echo => Some(Box::new(echo::Echo)),
+        Kind::Gateway => Some(Box::new(gateway::Gateway::new(config))),
         _ => None,
     }
 }

@@ -20,6 +20,8 @@ pub(crate) enum Phase {
     Gone,
     /// TLS handshake, request head.
     Handshake,
+    /// A plain request for a control route: its body is received, or its answer is awaited.
+    Requesting,
     /// The request is valid; its topic's home is asked.
     Joining,
     /// A WebSocket.
@@ -47,6 +49,10 @@ pub(crate) struct Flags {
     pub said_goodbye: bool,
     /// The request is a HEAD: its answer has no body.
     pub head_only: bool,
+    /// The control thread has its request.
+    pub asked: bool,
+    /// A request was answered and another may follow.
+    pub kept_alive: bool,
     /// FIN was sent.
     pub sent_end: bool,
     /// The peer ended its stream.
@@ -136,6 +142,16 @@ impl Connection {
     /// Bytes in its outbox.
     pub(crate) fn outbox_bytes(&self) -> usize {
         self.outbox.as_ref().map_or(0, |outbox| outbox.len())
+    }
+
+    /// Whether its request was answered and nothing of another one has come.
+    pub(crate) fn is_between_requests(&self) -> bool {
+        self.phase == Phase::Handshake && self.flags.kept_alive && self.unparsed.is_none()
+    }
+
+    /// Whether its request is complete and the control thread is asked.
+    pub(crate) fn is_being_answered(&self) -> bool {
+        self.phase == Phase::Requesting && self.flags.asked
     }
 
     pub(crate) fn peer_address(&self) -> SocketAddr {

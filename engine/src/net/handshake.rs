@@ -2,22 +2,24 @@
 //!
 //! The 101 leaves only when the subscription stands: who has it hears everything that is accepted afterwards.
 
-use proto::handshake::{Head, HeadLimits, Upgrade, UpgradeError, accept_response, check_upgrade, parse_head};
+use proto::handshake::{Head, Upgrade, UpgradeError, accept_response, check_upgrade, parse_head};
 
 use crate::config::EndpointConfig;
 use crate::counters::{Dropped, Refused};
 use crate::modes::{Actions, Refusal, Request};
-use crate::net::connection::Phase;
+use crate::net::connection::{Phase, Unparsed};
 use crate::relay::subscribe::Subscribed;
 use crate::shard::Shard;
-
-const HEAD_LIMITS: HeadLimits = HeadLimits { head_bytes_max: 16 << 10, headers_max: 100 };
 
 impl Shard {
     /// Collects the request's head and decides about it once it is complete.
     pub(crate) fn receive_head(&mut self, slot: u32, input: &mut [u8]) {
+        let now = self.now_ms();
         let connection = self.connections.at_mut(slot);
         let Some(mut head) = connection.unparsed.take() else {
+            if connection.flags.kept_alive {
+                connection.since_ms = now;
+            }
             if let Some(used) = self.try_head(slot, input)
                 && used < input.len()
                 && self.has_use_for_input(slot)
@@ -30,11 +32,22 @@ impl Shard {
         // A head ends with a line: without a new one there is nothing new to see.
         let ends_a_line = input.contains(&b'\n');
         head.append(input);
-        if !ends_a_line && head.len() <= HEAD_LIMITS.head_bytes_max {
+        if !ends_a_line && head.len() <= self.head_limits(slot).head_bytes_max {
             self.connections.at_mut(slot).unparsed = Some(head);
             return;
         }
-        let mut bytes = std::mem::take(&mut *head);
+        self.try_stashed_head(slot, *head);
+    }
+
+    /// A request was answered: another may have come meanwhile.
+    pub(crate) fn receive_next_head(&mut self, slot: u32) {
+        if let Some(head) = self.connections.at_mut(slot).unparsed.take() {
+            self.try_stashed_head(slot, *head);
+            self.arm_timer(slot);
+        }
+    }
+
+    fn try_stashed_head(&mut self, slot: u32, mut bytes: Unparsed) {
         if let Some(used) = self.try_head(slot, bytes.rest())
             && self.has_use_for_input(slot)
         {
@@ -47,13 +60,14 @@ impl Shard {
     }
 
     fn has_use_for_input(&self, slot: u32) -> bool {
-        matches!(self.connections.at(slot).phase, Phase::Joining | Phase::Open | Phase::Closing)
+        let phase = self.connections.at(slot).phase;
+        matches!(phase, Phase::Joining | Phase::Requesting | Phase::Open | Phase::Closing)
     }
 
     /// Decides about the request if its head is complete. Returns the bytes of the head; `None` if more is needed,
     /// and then keeps what is there.
     fn try_head(&mut self, slot: u32, input: &[u8]) -> Option<usize> {
-        match parse_head(input, &HEAD_LIMITS) {
+        match parse_head(input, &self.head_limits(slot)) {
             Ok(Some((head, used))) => {
                 if let Err(refusal) = self.on_request(slot, &head) {
                     self.refuse(slot, refusal.status, refusal.counted, &refusal.text);
@@ -81,6 +95,9 @@ impl Shard {
         }
         if self.serve_page(slot, head) {
             return Ok(());
+        }
+        if let Some(begun) = self.begin_request(slot, head) {
+            return begun;
         }
         let router = std::rc::Rc::clone(&self.router);
         let (index, path) = router.find(head.path())?;

@@ -13,6 +13,7 @@ mod poll_port;
 pub(crate) mod port;
 pub(crate) mod queued;
 pub(crate) mod receive;
+pub(crate) mod request;
 mod ring_port;
 pub(crate) mod router;
 pub(crate) mod send;

@@ -92,6 +92,17 @@ impl Outbox {
         self.messages += 1;
     }
 
+    /// Appends bytes that are no frame without a copy: an HTTP answer.
+    pub(crate) fn shared_raw(&mut self, bytes: Bytes) {
+        self.len += bytes.len();
+        self.parts.push_back(Part::Shared(bytes));
+    }
+
+    /// Shared frames in here that were not sent whole.
+    pub(crate) fn unsent_shared(&self) -> u64 {
+        self.parts.iter().filter(|part| matches!(part, Part::Shared(_))).count() as u64
+    }
+
     /// Appends a ping or pong.
     pub(crate) fn control(&mut self, opcode: Opcode, payload: &[u8]) {
         self.write(|out| encode::server_frame(out, opcode, payload));

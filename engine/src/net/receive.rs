@@ -27,7 +27,7 @@ enum Stop {
     Budget,
     /// The topic's gate is closed.
     Gate,
-    /// The ring to the topic's home is full.
+    /// The ring to the topic's home, or to the control thread, is full.
     Congestion,
     /// The connection does not read what it is sent; goes on when its outbox is drained.
     Outbox,
@@ -58,6 +58,10 @@ impl Shard {
         match self.connections.at(slot).phase {
             Phase::Handshake => self.receive_head(slot, input),
             Phase::Joining => self.stash(slot, input),
+            Phase::Requesting => {
+                self.stash(slot, input);
+                self.parse_stash(slot);
+            }
             Phase::Open | Phase::Closing => {
                 if self.connections.at(slot).unparsed.is_some() {
                     return self.stash(slot, input);
@@ -98,16 +102,20 @@ impl Shard {
 
     fn parse_stash(&mut self, slot: u32) {
         let connection = self.connections.at_mut(slot);
-        if !matches!(connection.phase, Phase::Open | Phase::Closing) {
-            return;
-        }
-        if let Some(mut unparsed) = connection.unparsed.take() {
-            let used = self.parse(slot, unparsed.rest());
-            unparsed.consume(used);
-            let connection = self.connections.at_mut(slot);
-            if unparsed.len() > 0 && matches!(connection.phase, Phase::Open | Phase::Closing) {
-                connection.unparsed = Some(unparsed);
+        match connection.phase {
+            Phase::Open | Phase::Closing => {
+                if let Some(mut unparsed) = connection.unparsed.take() {
+                    let used = self.parse(slot, unparsed.rest());
+                    unparsed.consume(used);
+                    let connection = self.connections.at_mut(slot);
+                    if unparsed.len() > 0 && matches!(connection.phase, Phase::Open | Phase::Closing) {
+                        connection.unparsed = Some(unparsed);
+                    }
+                }
             }
+            Phase::Requesting => self.receive_body(slot),
+            Phase::Handshake => self.receive_next_head(slot),
+            Phase::Joining | Phase::Draining | Phase::Gone => return,
         }
         let shutting_down = self.phase >= ShutdownPhase::StopReading;
         let connection = self.connections.at_mut(slot);
@@ -195,7 +203,11 @@ impl Shard {
             // What was read is accepted: nothing may hold it back any more.
             return None;
         }
-        let window_bytes = self.router.endpoint(connection.endpoint).bounds.window_bytes;
+        let endpoint = self.router.endpoint(connection.endpoint);
+        if endpoint.tells_control && self.node.is_congested(self.control_node()) {
+            return Some(Stop::Congestion);
+        }
+        let window_bytes = endpoint.bounds.window_bytes;
         if connection.outbox_bytes() as u64 + u64::from(connection.delayed_bytes) > window_bytes {
             return Some(Stop::Outbox);
         }
@@ -306,6 +318,9 @@ impl Shard {
         connection.flags.received_end = true;
         match connection.phase {
             Phase::Open | Phase::Closing | Phase::Joining => self.on_last_input(slot),
+            // Its answer is still sent.
+            Phase::Requesting => {}
+            Phase::Handshake if connection.outbox_bytes() > 0 => self.begin_draining(slot),
             Phase::Draining if connection.flags.sent_end => self.end(slot, Ended::Client, false),
             Phase::Draining => {}
             Phase::Handshake => self.end(slot, Ended::Client, false),

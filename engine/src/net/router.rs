@@ -7,24 +7,30 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 use crate::config::pattern::{self, Segment};
-use crate::config::{EndpointConfig, SlowConsumer};
+use crate::config::{EndpointConfig, Mode, SlowConsumer};
 use crate::counters::Refused;
-use crate::modes::{self, Mode, Refusal};
+use crate::modes::{self, Refusal};
 use crate::relay::home::Bounds;
 
 /// One configured endpoint, ready to serve.
 pub(crate) struct Endpoint {
     pub config: EndpointConfig,
+    /// In `Config::endpoints`.
+    pub index: u16,
+    /// Whether its connections tell the control thread what they do.
+    pub tells_control: bool,
     pub limits: proto::Limits,
-    pub mode: Box<dyn Mode>,
+    pub mode: Box<dyn modes::Mode>,
     pub bounds: Bounds,
     pub skip_slow: bool,
     segments: Vec<Segment>,
 }
 
 impl Endpoint {
-    pub(crate) fn new(config: &EndpointConfig) -> Option<Self> {
+    fn new(index: usize, config: &EndpointConfig) -> Option<Self> {
         Some(Self {
+            index: index as u16,
+            tells_control: config.mode == Mode::Gateway,
             limits: proto::Limits {
                 message_bytes_max: config.message_bytes_max,
                 frame_bytes_max: config.frame_bytes_max,
@@ -50,7 +56,9 @@ pub(crate) struct Router {
 impl Router {
     /// A router over these endpoints; those whose mode is not built are left out.
     pub(crate) fn new(configs: &[EndpointConfig]) -> Self {
-        Self { endpoints: configs.iter().filter_map(Endpoint::new).collect() }
+        Self {
+            endpoints: configs.iter().enumerate().filter_map(|(index, config)| Endpoint::new(index, config)).collect(),
+        }
     }
 
     pub(crate) fn endpoint(&self, index: u16) -> &Endpoint {

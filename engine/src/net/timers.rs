@@ -12,6 +12,7 @@ use crate::counters::{Ended, Refused};
 use crate::modes::Actions;
 use crate::net::connection::{Connection, Phase};
 use crate::net::port::ConnectionId;
+use crate::net::request::{ANSWER_TIMEOUT_MS, KEEP_ALIVE_MS};
 use crate::shard::Shard;
 
 /// Deadlines are rounded up to multiples of this, so that those of many idle connections share a wake, in µs.
@@ -77,7 +78,9 @@ impl Shard {
         let left = |since: u32, limit: u64| (limit > 0).then(|| (limit as u32).saturating_sub(now.wrapping_sub(since)));
         match connection.phase {
             Phase::Gone => None,
-            Phase::Handshake | Phase::Joining => left(connection.since_ms, self.config.server.handshake_timeout_ms),
+            Phase::Handshake | Phase::Joining | Phase::Requesting => {
+                left(connection.since_ms, self.request_timeout_ms(connection))
+            }
             Phase::Open => {
                 let config = &self.router.endpoint(connection.endpoint).config;
                 let write = if connection.flags.blocked { config.write_timeout_ms } else { 0 };
@@ -92,6 +95,16 @@ impl Shard {
                 .min()
             }
             Phase::Closing | Phase::Draining => left(connection.since_ms, self.close_timeout_ms(connection)),
+        }
+    }
+
+    fn request_timeout_ms(&self, connection: &Connection) -> u64 {
+        if connection.is_between_requests() {
+            KEEP_ALIVE_MS
+        } else if connection.is_being_answered() {
+            ANSWER_TIMEOUT_MS
+        } else {
+            self.config.server.handshake_timeout_ms
         }
     }
 
@@ -141,9 +154,16 @@ impl Shard {
         let due = |since: u32, limit: u64| limit > 0 && u64::from(now.wrapping_sub(since)) >= limit;
         match connection.phase {
             Phase::Gone => {}
-            Phase::Handshake | Phase::Joining => {
-                if due(connection.since_ms, self.config.server.handshake_timeout_ms) {
-                    self.refuse(slot, 408, Refused::Timeout, "the handshake took too long");
+            Phase::Handshake | Phase::Joining | Phase::Requesting => {
+                if !due(connection.since_ms, self.request_timeout_ms(connection)) {
+                    return;
+                }
+                if connection.is_between_requests() {
+                    self.begin_draining(slot);
+                } else if connection.is_being_answered() {
+                    self.refuse(slot, 503, Refused::Timeout, "the control thread does not answer");
+                } else {
+                    self.refuse(slot, 408, Refused::Timeout, "the request took too long");
                 }
             }
             Phase::Open => self.on_due_open(slot),

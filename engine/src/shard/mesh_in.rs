@@ -35,6 +35,14 @@ impl Shard {
             Message::Refused { topic } => self.on_refused(topic),
             Message::Unsubscribe { home } => self.leave_home(from, home),
             Message::Publish { to, frame } => self.on_publish_frame(to, frame),
+            Message::Answer { id, bytes, close } => self.on_answer(id, bytes, close),
+            Message::Order(order) => self.on_order(&order),
+            Message::List(reply) => {
+                let _ = reply.send(self.gateway_listing());
+            }
+            Message::Event(_) | Message::Tagged(..) | Message::Request(_) => {
+                unreachable!("these go to the control thread")
+            }
             Message::Begin(phase, done) => self.begin_phase(phase, done),
             Message::Report(reply) => {
                 // Whoever asked may have given up.

@@ -12,6 +12,7 @@
 //! them. The rooms add their verbs to [`Shard`]: `net/` for connections, `relay/` for topics, [`mesh_in`] for what
 //! other nodes say, [`shutdown`] for the end.
 
+mod gateway;
 pub(crate) mod host;
 pub(crate) mod log;
 mod mesh_in;
@@ -29,8 +30,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::admission::AdmissionTable;
 use crate::config::Config;
+use crate::control::access::Access;
 use crate::control::tls::TlsView;
 use crate::counters::{Counters, ShardCounters};
+use crate::gateway::registry::Registry;
 use crate::mesh::message::Phase;
 use crate::mesh::node::Node;
 use crate::net::accept::Acceptor;
@@ -38,6 +41,7 @@ use crate::net::connection::Connections;
 use crate::net::outbox::OutboxPool;
 use crate::net::port::{ConnectionId, Event, Port, Shortfall};
 use crate::net::queued::Queued;
+use crate::net::request::control_access;
 use crate::net::router::Router;
 use crate::net::timers::Timers;
 use crate::relay::topics::Topics;
@@ -107,6 +111,11 @@ pub(crate) struct Shard {
     /// Connections with input to parse that a budget or a gate had stopped.
     pub(crate) backlog: VecDeque<ConnectionId>,
     pub(crate) topics: Topics,
+    pub(crate) gateway: Registry,
+    /// Who may use the control routes on this port; `None` without a gateway.
+    pub(crate) control_access: Option<Access>,
+    /// An allocation that orders reuse.
+    pub(crate) selected: Vec<u32>,
     pub(crate) node: Node,
     pub(crate) counters: Counters,
     pub(crate) admission: Arc<AdmissionTable>,
@@ -147,6 +156,9 @@ impl Shard {
             index: parts.index,
             shards: parts.shards,
             topics: Topics::new(parts.shards, parts.topic_seed),
+            gateway: Registry::default(),
+            control_access: control_access(&parts.config),
+            selected: Vec::new(),
             router,
             clock: parts.clock,
             now_us: parts.clock.now_us(),

@@ -38,7 +38,8 @@ impl Shard {
                     self.port.pause(slot);
                     self.resume_parsing(slot);
                 }
-                Life::Handshake | Life::Joining => {
+                Life::Handshake if self.connections.at(slot).is_between_requests() => self.begin_draining(slot),
+                Life::Handshake | Life::Joining | Life::Requesting => {
                     self.refuse(slot, 503, Refused::Full, "the server is shutting down");
                 }
                 Life::Closing | Life::Draining | Life::Gone => {}

@@ -1,0 +1,171 @@
+//! The control routes: applications send to connections, tag them, close them, and look at them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, RawQuery, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use percent_encoding::{CONTROLS, utf8_percent_encode};
+use proto::Opcode;
+
+use super::wsgateway_metrics::WsgatewayMetrics;
+use crate::control::metrics::Metrics;
+use crate::gateway::handle::frame;
+use crate::gateway::order::Deed;
+use crate::gateway::{Answer, BadTag, Handle, Malformed, Selector, Unanswered, pairs};
+
+/// The routes for the admin port, which has its own `/metrics`.
+pub(crate) fn control_routes(handle: Handle, body_bytes_max: usize) -> Router {
+    Router::new()
+        .route("/send", post(send))
+        .route("/settags", post(set_tags))
+        .route("/close", post(close))
+        .route("/status", get(status))
+        .route("/tree", get(tree))
+        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .with_state(handle)
+}
+
+/// The routes for the main port.
+pub(crate) fn main_port_routes(control: Router, metrics: Option<(Metrics, WsgatewayMetrics)>) -> Router {
+    match metrics {
+        Some(metrics) => control.route("/metrics", get(show_metrics).with_state(Arc::new(metrics))),
+        None => control,
+    }
+}
+
+async fn send(
+    State(handle): State<Handle>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<String, Failed> {
+    let selector = Selector::of_query(query.as_deref())?;
+    count(handle.order(selector, Deed::Send(frame(opcode(&headers, &body)?, &body)))).await
+}
+
+async fn close(
+    State(handle): State<Handle>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<String, Failed> {
+    let selector = Selector::of_query(query.as_deref())?;
+    let last = if body.is_empty() { None } else { Some(frame(opcode(&headers, &body)?, &body)) };
+    count(handle.order(selector, Deed::Close(last))).await
+}
+
+/// The body is a form whatever its type says: Node's fetch calls it text/plain. Of a repeated key the first value counts.
+async fn set_tags(State(handle): State<Handle>, RawQuery(query): RawQuery, body: Bytes) -> Result<String, Failed> {
+    let selector = Selector::of_query(query.as_deref())?;
+    let mut tags: Vec<(String, String)> = Vec::new();
+    for (name, value) in pairs(&body)? {
+        if !tags.iter().any(|(other, _)| *other == name) {
+            tags.push((name, value));
+        }
+    }
+    let tags: Vec<_> = tags.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    count(handle.set_tags(selector, &tags)?).await
+}
+
+async fn status(State(handle): State<Handle>) -> Result<String, Failed> {
+    let mut connections = handle.list().await?;
+    connections.sort_unstable_by_key(|(id, _)| *id);
+    let mut text = String::new();
+    for (id, tags) in &connections {
+        let _ = write!(text, "id={id} ");
+        for (name, value) in tags.iter() {
+            let _ = write!(text, "{}={} ", printable(name), printable(value));
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+async fn tree(State(handle): State<Handle>) -> Result<String, Failed> {
+    let connections = handle.list().await?;
+    let mut tree: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (name, value) in connections.iter().flat_map(|(_, tags)| tags.iter()) {
+        tree.entry(name).or_default().insert(value);
+    }
+    let mut text = String::new();
+    for (name, values) in tree {
+        let _ = writeln!(text, "{}", printable(name));
+        for value in values {
+            let _ = writeln!(text, " - {}", printable(value));
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+async fn show_metrics(State(metrics): State<Arc<(Metrics, WsgatewayMetrics)>>) -> Response {
+    let rendered = metrics.0.render().and_then(|ours| Ok(ours + &metrics.1.render()?));
+    match rendered {
+        Ok(text) => ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+/// Binary if the request says so, else text.
+fn opcode(headers: &HeaderMap, body: &[u8]) -> Result<Opcode, Failed> {
+    let essence = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(|value| {
+        let essence = value.split(';').next().unwrap_or_default();
+        essence.trim().to_ascii_lowercase()
+    });
+    if essence.as_deref() == Some("application/octet-stream") {
+        return Ok(Opcode::Binary);
+    }
+    match std::str::from_utf8(body) {
+        Ok(_) => Ok(Opcode::Text),
+        Err(_) => Err(Failed::bad("the body is not UTF-8; send binary as application/octet-stream")),
+    }
+}
+
+async fn count(answer: Answer<usize>) -> Result<String, Failed> {
+    Ok(answer.await?.to_string())
+}
+
+/// Control characters would forge lines.
+fn printable(text: &str) -> impl std::fmt::Display {
+    utf8_percent_encode(text, CONTROLS)
+}
+
+/// A request that was not carried out.
+struct Failed(StatusCode, String);
+
+impl Failed {
+    fn bad(text: impl std::fmt::Display) -> Self {
+        Self(StatusCode::BAD_REQUEST, format!("{text}\n"))
+    }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        (self.0, self.1).into_response()
+    }
+}
+
+impl From<Malformed> for Failed {
+    fn from(malformed: Malformed) -> Self {
+        Self::bad(malformed)
+    }
+}
+
+impl From<BadTag> for Failed {
+    fn from(bad: BadTag) -> Self {
+        Self::bad(bad)
+    }
+}
+
+impl From<Unanswered> for Failed {
+    fn from(unanswered: Unanswered) -> Self {
+        Self(StatusCode::SERVICE_UNAVAILABLE, format!("{unanswered}\n"))
+    }
+}
