@@ -72,6 +72,9 @@ pub(crate) struct TargetArgs {
     /// New connections per second; without it as fast as they are accepted.
     #[arg(long, value_name = "R", value_parser = units::positive)]
     pub(crate) connect_rate: Option<f64>,
+    /// Connect up to so long before or after the times that --connect-rate gives, at random.
+    #[arg(long, value_name = "TIME", value_parser = units::duration_ns)]
+    pub(crate) jitter: Option<u64>,
     /// Process of the server, whose CPU time and memory are then reported.
     #[arg(long, value_name = "PID")]
     pub(crate) server_pid: Option<u32>,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Exit;
-use super::load::{find, is_json_on_stdout, target, usage, write_json};
+use super::load::{connect_jitter_ns, find, is_json_on_stdout, target, usage, write_json};
 use crate::cli::IdleArgs;
 use crate::report::SCHEMA;
 use crate::report::env::Env;
@@ -45,6 +45,7 @@ pub(crate) fn idle(args: &IdleArgs) -> Result<Exit, (Exit, String)> {
         size: args.size,
         sources: args.target.source_ip.clone().map(|sources| sources.0).unwrap_or_default(),
         connect_rate: args.target.connect_rate,
+        connect_jitter_ns: connect_jitter_ns(args.target.jitter, args.target.connect_rate).map_err(usage)?,
         measure_ns: EXCHANGE_NS_MAX,
         ..Common::default()
     };

@@ -10,17 +10,22 @@ use crate::report::env::Env;
 use crate::report::slo::Slo;
 use crate::report::verdict::Verdict;
 use crate::report::{LoadFacts, Report, hdr, html, table};
+use crate::rng::Rng;
 use crate::sys::port::Driver;
 use crate::sys::uring::UringPort;
 use crate::sys::{limits, signal};
 use crate::wire::tls::Tls;
 use crate::wire::url::WsUrl;
 use crate::workload::build::{self, Common, Pacing, Target};
+use crate::workload::events::{Action, Backoff, Event, sample};
 use crate::workload::scenario::{Phases, Scenario};
-use crate::workload::{Connection, Load, Reading, Storm};
+use crate::workload::{Connection, Load};
 
 /// Messages per second when neither a rate nor a window is given.
 const RATE_DEFAULT: f64 = 100.0;
+
+/// The numbers that choose whom a storm cuts are a stream of their own.
+const STORM_STREAM: u64 = 1 << 34;
 
 /// Descriptors that the process needs besides its connections.
 const SPARE_FILES: u64 = 64;
@@ -56,9 +61,14 @@ pub(super) fn run_load(args: &RunArgs) -> Result<(Load, Option<Slo>), (Exit, Str
 fn scenario_load(args: &RunArgs, path: &Path) -> Result<(Load, Option<Slo>), String> {
     let scenario = Scenario::read(path)?;
     let target = target(&args.target, scenario.url.as_deref())?;
-    let defaults = Defaults { seed: scenario.seed, connect_rate: scenario.connect.rate, phases: scenario.phases };
+    let defaults = Defaults {
+        seed: scenario.seed,
+        connect_rate: scenario.connect.rate,
+        connect_jitter_ns: scenario.connect.jitter,
+        phases: scenario.phases,
+    };
     let common = common(&args.target, &args.traffic, defaults)?;
-    let load = scenario.load(&target, &common)?;
+    let load = scenario.load(&target, &common).map_err(|e| format!("{}: {e}", path.display()))?;
     Ok((load, args.traffic.slo.clone().or(scenario.slo)))
 }
 
@@ -86,14 +96,14 @@ pub(crate) fn storm(args: &StormArgs) -> Result<Exit, (Exit, String)> {
     if args.after >= load.measure_ns {
         return Err(usage("--after must lie within --duration".into()));
     }
-    let cut = Connection { topic: 0, is_subscriber: false, publisher: None, reading: Reading::Full };
-    load.connections.extend(std::iter::repeat_n(cut, args.connections as usize));
-    load.storm = Some(Storm {
-        after_ns: args.after,
-        share: args.kill,
-        backoff_ns: args.backoff,
-        backoff_max_ns: args.backoff_max,
-    });
+    let first = load.connections.len() as u32;
+    load.connections.extend(std::iter::repeat_n(Connection::bystander(0), args.connections as usize));
+    let members = first..first + args.connections;
+    let connections = sample(members, args.kill, &mut Rng::new(load.seed, STORM_STREAM));
+    let what = format!("{} connections are cut and come back", connections.len());
+    let backoff = Some(Backoff { first_ns: args.backoff, max_ns: args.backoff_max });
+    load.events.push(Event { at_ns: args.after, what, action: Action::Cut { connections, backoff } });
+    load.events.sort_by_key(|event| event.at_ns);
     drive(load, &args.run.target, slo.as_ref())
 }
 
@@ -122,6 +132,10 @@ pub(super) fn find(
         return Err(usage(format!(
             "{connections} connections need {needed} open files, the hard limit is {files} (ulimit -Hn)"
         )));
+    }
+    let is_signal = |event: &Event| matches!(event.action, Action::Signal(_));
+    if args.server_pid.is_none() && load.events.iter().any(is_signal) {
+        return Err(usage("an event that signals the server needs --server-pid".into()));
     }
     if let Some(pid) = args.server_pid {
         crate::sys::procfs::usage(pid).map_err(|e| usage(format!("--server-pid {pid}: {e}")))?;
@@ -201,6 +215,7 @@ fn drive(load: Load, args: &TargetArgs, slo: Option<&Slo>) -> Result<Exit, (Exit
 struct Defaults {
     seed: Option<u64>,
     connect_rate: Option<f64>,
+    connect_jitter_ns: Option<u64>,
     phases: Phases,
 }
 
@@ -209,18 +224,29 @@ fn common(target: &TargetArgs, traffic: &TrafficArgs, defaults: Defaults) -> Res
     if measure_ns == 0 {
         return Err("--duration must be above 0".into());
     }
+    let connect_rate = target.connect_rate.or(defaults.connect_rate);
+    let connect_jitter_ns = connect_jitter_ns(target.jitter.or(defaults.connect_jitter_ns), connect_rate)?;
     Ok(Common {
         seed: target.seed.or(defaults.seed).unwrap_or(1),
         size: traffic.size,
         is_text: traffic.text,
         spread: traffic.arrivals,
         sources: target.source_ip.clone().map(|sources| sources.0).unwrap_or_default(),
-        connect_rate: target.connect_rate.or(defaults.connect_rate),
+        connect_rate,
+        connect_jitter_ns,
         start_at: traffic.start_at,
         warmup_ns: traffic.warmup.or(defaults.phases.warmup).unwrap_or(2_000_000_000),
         measure_ns,
         drain_ns: traffic.drain.or(defaults.phases.drain).unwrap_or(5_000_000_000),
     })
+}
+
+/// There is nothing to jitter around without a rate.
+pub(super) fn connect_jitter_ns(jitter_ns: Option<u64>, connect_rate: Option<f64>) -> Result<u64, String> {
+    match (jitter_ns, connect_rate) {
+        (Some(_), None) => Err("a jitter of connects (--jitter) needs their rate (--connect-rate)".into()),
+        (jitter_ns, _) => Ok(jitter_ns.unwrap_or(0)),
+    }
 }
 
 pub(super) fn usage(message: String) -> (Exit, String) {

@@ -71,6 +71,7 @@ fn add(whole: &mut Report, part: &Report) {
         (&mut whole.expected, part.expected),
         (&mut whole.received, part.received),
         (&mut whole.lost, part.lost),
+        (&mut whole.missed, part.missed),
         (&mut whole.duplicated, part.duplicated),
         (&mut whole.reordered, part.reordered),
         (&mut whole.corrupted, part.corrupted),
@@ -81,6 +82,7 @@ fn add(whole: &mut Report, part: &Report) {
         (&mut whole.connections.opened, part.connections.opened),
         (&mut whole.connections.failed, part.connections.failed),
         (&mut whole.connections.ended, part.connections.ended),
+        (&mut whole.connections.left, part.connections.left),
         (&mut whole.connections.slow, part.connections.slow),
         (&mut whole.connections.slow_ended, part.connections.slow_ended),
     ] {

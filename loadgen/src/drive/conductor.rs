@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::findings::{Connections, Findings, Interval, Second};
+use super::happenings::Happenings;
 use super::outcome::Outcome;
 use super::shared::{Note, Progress, Schedule, Shared, Stage};
 use super::window::{Snapshot, Window};
@@ -21,7 +22,7 @@ use crate::sys::clock::now_ns;
 use crate::sys::port::Driver;
 use crate::sys::procfs::{self, Memory};
 use crate::sys::{limits, signal};
-use crate::workload::{Load, Reading};
+use crate::workload::Load;
 
 /// How often the conductor looks around.
 const LOOK: Duration = Duration::from_millis(10);
@@ -80,6 +81,7 @@ pub(crate) fn run(load: Load, options: &Options) -> std::io::Result<Findings> {
         response_of_second: BTreeMap::new(),
         seconds: Vec::new(),
         failure: None,
+        happenings: Happenings::new(&shared.load, options.server_pid),
         shared,
         memory_before,
         response: Recorder::new(),
@@ -105,6 +107,7 @@ struct Conductor<'a> {
     response_of_second: BTreeMap<u64, Recorder>,
     seconds: Vec<Second>,
     failure: Option<String>,
+    happenings: Happenings,
     memory_before: Option<Memory>,
     /// Response latencies of all seconds that are complete.
     response: Recorder,
@@ -151,12 +154,14 @@ impl Conductor<'_> {
         let Some(start_ns) = self.start_ns() else { return Window::default() };
         let schedule =
             Schedule { start_ns, measure_ns: start_ns + warmup_ns, end_ns: start_ns + warmup_ns + measure_ns };
+        self.happenings.start(schedule.measure_ns);
         self.shared.start(schedule);
         self.watch_until(schedule.measure_ns, start_ns);
         let before = self.snapshot();
         self.watch_until(schedule.end_ns, start_ns);
         let after = self.snapshot();
         let memory = self.server_memory();
+        self.happenings.end();
         self.drain(schedule.end_ns + drain_ns);
         Window::between(&before, &after, self.memory_before.zip(memory))
     }
@@ -204,10 +209,25 @@ impl Conductor<'_> {
     /// Watches until `until_ns`, or until there is no sense in going on.
     fn watch_until(&mut self, until_ns: u64, start_ns: u64) {
         while self.failure.is_none() && now_ns() < until_ns {
-            let left = Duration::from_nanos(until_ns.saturating_sub(now_ns()));
+            let next_ns = until_ns.min(self.happenings.next_due_ns());
+            let left = Duration::from_nanos(next_ns.saturating_sub(now_ns()));
             self.look(left.min(LOOK));
+            self.drive_events();
             self.drive_live(start_ns);
             self.judge();
+        }
+    }
+
+    /// What is due happens, and is told.
+    fn drive_events(&mut self) {
+        while let Some(happened) = self.happenings.take_due(now_ns()) {
+            match happened {
+                Ok(what) if self.options.is_live => eprintln!("event: {what}"),
+                Ok(_) => {}
+                Err(reason) => {
+                    self.failure.get_or_insert(reason);
+                }
+            }
         }
     }
 
@@ -216,7 +236,7 @@ impl Conductor<'_> {
         while self.failure.is_none() && now_ns() < deadline_ns {
             let has_finished = |p: &Progress| p.has_finished_sending.load(Ordering::Acquire);
             if self.shared.threads.iter().all(|thread| has_finished(&thread.progress))
-                && self.shared.sum(|p| &p.booked) >= self.shared.sum(|p| &p.expected)
+                && self.shared.sum(|p| &p.booked) + self.shared.sum(|p| &p.excused) >= self.shared.sum(|p| &p.expected)
                 && self.shared.sum(|p| &p.away) == 0
             {
                 break;
@@ -229,15 +249,21 @@ impl Conductor<'_> {
     /// Ends the run when the server is gone or the user has had enough.
     fn judge(&mut self) {
         let has_publishers = !self.shared.load.publishers.is_empty();
-        let are_all_gone = self.connections.ended == self.connections.opened;
+        let are_all_gone = self.are_all_gone();
         if are_all_gone || (has_publishers && self.shared.sum(|p| &p.living_publishers) == 0) {
             self.look_until_quiet();
-            let are_all_gone = self.connections.ended == self.connections.opened;
+            let are_all_gone = self.are_all_gone();
             let what = if are_all_gone { "all connections" } else { "all publishing connections" };
             self.failure = Some(format!("{what} ended before the run did: {}", self.reasons()));
         } else if signal::asked_to_stop() {
             self.failure = Some("stopped by a signal".into());
         }
+    }
+
+    /// Whether no connection is left that the server or an error could end.
+    fn are_all_gone(&self) -> bool {
+        let (ended, left) = (self.connections.ended, self.shared.sum(|p| &p.left));
+        ended > 0 && ended + left == self.connections.opened
     }
 
     /// Takes what the threads report, for up to `patience`.
@@ -271,7 +297,7 @@ impl Conductor<'_> {
     fn drive_live(&mut self, start_ns: u64) {
         let at = now_ns().saturating_sub(start_ns) / SECOND_NS;
         let (sent, delivered) = (self.shared.sum(|p| &p.sent), self.shared.sum(|p| &p.booked));
-        let gone = self.shared.sum(|p| &p.ended) + self.shared.sum(|p| &p.away);
+        let gone = self.shared.sum(|p| &p.ended) + self.shared.sum(|p| &p.away) + self.shared.sum(|p| &p.left);
         let open = self.shared.sum(|p| &p.opened).saturating_sub(gone);
         if at <= self.seconds.len() as u64 {
             return;
@@ -298,13 +324,14 @@ impl Conductor<'_> {
     }
 
     fn gather(mut self, outcomes: Vec<Outcome>, window: Window) -> Findings {
+        self.happenings.end();
         let away = self.shared.sum(|p| &p.away);
         if away > 0 {
-            self.failure.get_or_insert(format!("{away} connections did not come back after the storm"));
+            self.failure.get_or_insert(format!("{away} connections did not come back after they were cut"));
         }
         self.look(Duration::ZERO);
-        let is_slow = |connection: &&crate::workload::Connection| connection.reading != Reading::Full;
-        self.connections.slow = self.shared.load.connections.iter().filter(is_slow).count() as u64;
+        self.connections.slow = self.shared.load.connections.iter().filter(|c| c.is_slow).count() as u64;
+        self.connections.left = self.shared.sum(|p| &p.left);
         self.connections.slow_ended = self.shared.sum(|p| &p.slow_ended);
         let last_second = self.response_of_second.keys().last().copied().unwrap_or(self.intervals.len() as u64) + 1;
         let mut outcomes = outcomes.into_iter();
@@ -323,6 +350,8 @@ impl Conductor<'_> {
             all.merge(outcome);
         }
         while self.close_interval() {}
+        // Who was away was not to be reached.
+        all.figures.expected -= all.tally.counts.missed;
         let service = if self.shared.load.is_closed_loop() { self.response.clone() } else { all.tally.service };
         Findings {
             connections: self.connections,
@@ -334,7 +363,8 @@ impl Conductor<'_> {
             spread: all.tally.spread,
             handshake: all.handshake,
             turns: all.turns,
-            storm: all.storm,
+            cuts: self.shared.load.has_reconnects().then_some(all.cuts),
+            events: self.happenings.been,
             busy_share_max: all.busy_share,
             window,
             failure: self.failure,

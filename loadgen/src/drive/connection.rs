@@ -8,6 +8,7 @@ use crate::measure::tally::Account;
 use crate::sys::socket;
 use crate::wire::message::Assembly;
 use crate::wire::tls::Session;
+use crate::workload::Reading;
 
 /// How far a connection has come.
 #[derive(Debug)]
@@ -36,6 +37,8 @@ pub(super) struct Connection {
     pub(super) topic: u32,
     /// Its place in the account, if it is a subscriber.
     pub(super) account: Option<Account>,
+    /// How it reads now.
+    pub(super) reading: Reading,
     /// Index into this thread's publishers.
     pub(super) publisher: Option<u32>,
     /// Bytes of a frame whose end has not arrived.
@@ -55,13 +58,14 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(id: u32, topic: u32, account: Option<Account>, publisher: Option<u32>) -> Self {
+    pub(super) fn new(id: u32, topic: u32, account: Option<Account>, publisher: Option<u32>, reading: Reading) -> Self {
         Self {
             socket: None,
             state: State::Idle,
             id,
             topic,
             account,
+            reading,
             publisher,
             partial: Vec::new(),
             assembly: Assembly::default(),
@@ -72,6 +76,11 @@ impl Connection {
             is_dirty: false,
             started_ns: 0,
         }
+    }
+
+    /// As it was before its connect, to connect again.
+    pub(super) fn renew(&mut self) {
+        *self = Self::new(self.id, self.topic, self.account, self.publisher, self.reading);
     }
 
     /// Sends what the socket takes of the outbox; the rest waits for the socket to become writable.

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::rng::Rng;
+
 /// Handshakes under way per thread; a listener's backlog is usually 4096 at most.
 const UNDER_WAY_MAX: usize = 256;
 
@@ -18,11 +20,31 @@ pub(super) struct Connector {
     under_way_count: usize,
 }
 
+/// When connections are opened.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// The first one's time, in ns since the epoch.
+    pub(super) start_ns: u64,
+    pub(super) interval_ns: f64,
+    /// Each is up to so much before or after its time.
+    pub(super) jitter_ns: u64,
+}
+
+impl Pace {
+    /// The time of connection `k`, at random around `start + k * interval`. What would lie before the start lies as far
+    /// behind it: nobody comes early, and they do not come all at once.
+    fn due_ns(&self, k: usize, rng: &mut Rng) -> u64 {
+        let shift_ns = self.jitter_ns as f64 * (2.0 * rng.next_share() - 1.0);
+        self.start_ns + (k as f64 * self.interval_ns + shift_ns).abs() as u64
+    }
+}
+
 impl Connector {
-    /// Opens `slots` in this order, one every `interval_ns` from `start_ns` on.
-    pub(super) fn new(slots: impl Iterator<Item = u32>, start_ns: u64, interval_ns: f64) -> Self {
-        let due = |(k, slot)| (start_ns + (k as f64 * interval_ns) as u64, slot);
-        Self { waiting: slots.enumerate().map(due).collect(), under_way: VecDeque::new(), under_way_count: 0 }
+    /// Opens `slots`, as `pace` says.
+    pub(super) fn new(slots: impl Iterator<Item = u32>, pace: &Pace, rng: &mut Rng) -> Self {
+        let mut waiting: Vec<_> = slots.enumerate().map(|(k, slot)| (pace.due_ns(k, rng), slot)).collect();
+        waiting.sort_by_key(|(due, _)| *due);
+        Self { waiting: waiting.into(), under_way: VecDeque::new(), under_way_count: 0 }
     }
 
     /// The next connection to begin now.
@@ -62,5 +84,36 @@ impl Connector {
             }
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dues(jitter_ns: u64, seed: u64) -> Vec<u64> {
+        let pace = Pace { start_ns: 1000, interval_ns: 10.0, jitter_ns };
+        let connector = Connector::new(0..1000, &pace, &mut Rng::new(seed, 1));
+        connector.waiting.iter().map(|(due, _)| *due).collect()
+    }
+
+    #[test]
+    fn without_jitter_the_rate_is_even() {
+        assert!(dues(0, 1).iter().enumerate().all(|(k, due)| *due == 1000 + 10 * k as u64));
+    }
+
+    #[test]
+    fn jitter_spreads_the_connects_around_the_schedule_and_keeps_the_rate() {
+        let times = dues(500, 1);
+        assert_eq!((times == dues(500, 1), times == dues(500, 2)), (true, false));
+        assert!(times.is_sorted() && times.iter().all(|due| (1000..1000 + 10_000 + 500).contains(due)));
+        // A tenth of the time has a tenth of the connects, also at the start; at random they are not evenly apart.
+        for tenth in 0..9_u64 {
+            let from = 1000 + tenth * 1000;
+            let count = times.iter().filter(|due| (from..from + 1000).contains(*due)).count();
+            assert!((60..140).contains(&count), "{count} in tenth {tenth}");
+        }
+        let gaps: std::collections::BTreeSet<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(gaps.len() > 20, "{gaps:?}");
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::cuts::CutFigures;
 use super::publishing::Figures;
-use super::storm::StormFigures;
 use super::window::Window;
 use crate::measure::recorder::Recorder;
 use crate::measure::tally::Counts;
@@ -22,7 +22,10 @@ pub(crate) struct Findings {
     pub(crate) spread: Recorder,
     pub(crate) handshake: Recorder,
     pub(crate) turns: Recorder,
-    pub(crate) storm: Option<StormFigures>,
+    /// Connections that events have cut to come back; `None`: there was no such event.
+    pub(crate) cuts: Option<CutFigures>,
+    /// Events that have happened: ns after the beginning of the measurement, and what.
+    pub(crate) events: Vec<(u64, String)>,
     /// The busiest thread's share of the measured time in which it did not wait.
     pub(crate) busy_share_max: f64,
     pub(crate) window: Window,
@@ -56,6 +59,9 @@ pub(crate) struct Connections {
     pub(crate) slow: u64,
     /// Of `ended`, those.
     pub(crate) slow_ended: u64,
+    /// Those that an event has cut for good.
+    #[serde(default)]
+    pub(crate) left: u64,
     /// Why they failed or ended, with counts.
     pub(crate) reasons: BTreeMap<String, u64>,
     /// From the first connect to the last upgrade.

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
+use super::cuts::CutFigures;
 use super::publishing::Figures;
-use super::storm::StormFigures;
 use crate::measure::recorder::Recorder;
 use crate::measure::tally::Tally;
 
@@ -17,7 +17,7 @@ pub(super) struct Outcome {
     pub(super) handshake: Recorder,
     /// How long what was ready may have waited for its time stamp: the length of each turn while measuring.
     pub(super) turns: Recorder,
-    pub(super) storm: Option<StormFigures>,
+    pub(super) cuts: CutFigures,
     /// Share of the measured time in which this thread did not wait.
     pub(super) busy_share: f64,
 }
@@ -32,9 +32,7 @@ impl Outcome {
         self.tally.spread.add(&other.tally.spread);
         self.handshake.add(&other.handshake);
         self.turns.add(&other.turns);
-        if let (Some(storm), Some(more)) = (&mut self.storm, &other.storm) {
-            storm.add(more);
-        }
+        self.cuts.add(&other.cuts);
         self.busy_share = self.busy_share.max(other.busy_share);
     }
 }

@@ -128,7 +128,9 @@ impl Publishing {
         for index in 0..self.list.len() as u32 {
             self.list[index as usize].last_progress_ns = start_ns;
             match &self.list[index as usize].spec.pace {
-                Pace::Scheduled(arrivals) => self.due.push(Reverse((start_ns + arrivals.due_ns(), index))),
+                Pace::Scheduled(arrivals) => {
+                    self.due.push(Reverse((start_ns.saturating_add(arrivals.due_ns()), index)))
+                }
                 Pace::Outstanding(_) => self.mark_ready(index),
             }
         }
@@ -159,7 +161,7 @@ impl Publishing {
         let publisher = &mut self.list[index as usize];
         if let Pace::Scheduled(arrivals) = &mut publisher.spec.pace {
             arrivals.advance();
-            self.due.push(Reverse((self.start_ns + arrivals.due_ns(), index)));
+            self.due.push(Reverse((self.start_ns.saturating_add(arrivals.due_ns()), index)));
         }
         self.figures.scheduled += u64::from(self.measured.contains(&due));
         Some((index, due))
@@ -201,7 +203,8 @@ impl Publishing {
         let publisher = &mut self.list[index as usize];
         let (sequence, spec) = (publisher.next_sequence, &publisher.spec);
         let topic = shared.load.topics[spec.topic as usize];
-        shared.tracks[publisher.id as usize].open(sequence, shared.threads_of_topic[spec.topic as usize]);
+        shared.tracks[publisher.id as usize]
+            .open(sequence, shared.threads_of_topic[spec.topic as usize].load(Ordering::Relaxed));
         let lateness_ns = now_ns.saturating_sub(intended_ns);
         let stamp = Stamp { run: 0, publisher: publisher.id, sequence, intended_ns, lateness_us: lateness_ns / 1000 };
         let key = self.rng.next_key();

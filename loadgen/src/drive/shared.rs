@@ -38,13 +38,17 @@ pub(super) struct Progress {
     pub(super) ended: AtomicU64,
     /// Of these, slow readers.
     pub(super) slow_ended: AtomicU64,
-    /// Connections that a storm has cut and that are not back.
+    /// Connections that an event has cut and that are not back yet.
     pub(super) away: AtomicU64,
+    /// Connections that an event has cut for good.
+    pub(super) left: AtomicU64,
     pub(super) sent: AtomicU64,
     /// Deliveries that all messages sent so far make.
     pub(super) expected: AtomicU64,
     /// Distinct messages booked by subscribers, in all phases.
     pub(super) booked: AtomicU64,
+    /// Deliveries that are not expected any more, because the subscriber is or was away.
+    pub(super) excused: AtomicU64,
     /// Messages that connections heard which are no subscribers.
     pub(super) heard: AtomicU64,
     /// Publishers on this thread that can still send.
@@ -74,7 +78,7 @@ pub(super) struct Shared {
     /// Per publisher, messages completed by another thread than the publisher's.
     pub(super) completed: Vec<AtomicU32>,
     /// Per topic, threads with subscribers to it.
-    pub(super) threads_of_topic: Vec<u32>,
+    pub(super) threads_of_topic: Vec<AtomicU32>,
     pub(super) notes: Sender<Note>,
 }
 
@@ -102,7 +106,7 @@ impl Shared {
             schedule: OnceLock::new(),
             threads,
             completed: load.publishers.iter().map(|_| AtomicU32::new(0)).collect(),
-            threads_of_topic: has_subscribers.iter().map(count).collect(),
+            threads_of_topic: has_subscribers.iter().map(count).map(AtomicU32::new).collect(),
             notes,
             load,
         })

@@ -28,8 +28,9 @@ struct SlowReader {
 }
 
 impl SlowReaders {
-    /// From now on this connection reads slowly.
-    pub(super) fn add(&mut self, slot: u32, fd: RawFd, reading: Reading, now_ns: u64) {
+    /// From now on this connection reads so; [`Reading::Full`] ends its being slow.
+    pub(super) fn set(&mut self, slot: u32, fd: RawFd, reading: Reading, now_ns: u64) {
+        self.remove(slot);
         self.list.push(SlowReader { slot, fd, reading, due_ns: now_ns, is_reading: true });
         self.next_due_ns = Some(now_ns);
     }
@@ -54,7 +55,12 @@ impl SlowReaders {
         }
         while let Some(reader) = self.list.iter_mut().find(|reader| reader.due_ns <= now_ns) {
             match reader.reading {
-                Reading::Full | Reading::Stopped => {
+                Reading::Full => {
+                    let SlowReader { fd, slot, .. } = *reader;
+                    self.remove(slot);
+                    port.set_receiving(fd, slot, true)?;
+                }
+                Reading::Stopped => {
                     port.set_receiving(reader.fd, reader.slot, false)?;
                     reader.due_ns = u64::MAX;
                 }

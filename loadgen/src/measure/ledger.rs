@@ -24,6 +24,8 @@ pub(crate) struct Ledger {
     next: Vec<u32>,
     /// Sequences below `next` that have not arrived, per pair; ascending, apart, never empty.
     missing: HashMap<u32, Vec<Range<u32>>>,
+    /// Sequences below `next` that are not expected and have not arrived, in the same form.
+    excused: HashMap<u32, Vec<Range<u32>>>,
 }
 
 impl Ledger {
@@ -47,9 +49,33 @@ impl Ledger {
 
     /// How many of the sequences in `range` have not arrived for `pair`.
     pub(crate) fn missing(&self, pair: u32, range: Range<u32>) -> u64 {
-        let overlap = |gap: &Range<u32>| u64::from(gap.end.min(range.end).saturating_sub(gap.start.max(range.start)));
         let tail = self.next[pair as usize]..u32::MAX;
-        overlap(&tail) + self.missing.get(&pair).map_or(0, |gaps| gaps.iter().map(overlap).sum())
+        let gaps = self.missing.get(&pair).into_iter().flatten();
+        gaps.chain([&tail]).map(|gap| overlap(gap, &range)).sum()
+    }
+
+    /// What a pair has not had of the sequences below `end` is not expected, from its next one on.
+    pub(crate) fn excuse(&mut self, pair: u32, end: u32) {
+        let next = &mut self.next[pair as usize];
+        if *next < end {
+            self.excused.entry(pair).or_default().push(*next..end);
+            *next = end;
+        }
+    }
+
+    /// How many of the sequences in `range` were excused for `pair` and have not arrived.
+    pub(crate) fn excused(&self, pair: u32, range: &Range<u32>) -> u64 {
+        self.excused.get(&pair).map_or(0, |gaps| gaps.iter().map(|gap| overlap(gap, range)).sum())
+    }
+
+    /// How many sequences were excused and have not arrived, in all.
+    pub(crate) fn excused_ever(&self) -> u64 {
+        self.excused.values().flatten().map(|gap| u64::from(gap.end - gap.start)).sum()
+    }
+
+    /// The next sequence expected.
+    pub(crate) fn next(&self, pair: u32) -> u32 {
+        self.next[pair as usize]
     }
 
     #[cold]
@@ -60,16 +86,32 @@ impl Ledger {
             *next = sequence + 1;
             return Delivery::InOrder;
         }
-        let Some(gaps) = self.missing.get_mut(&pair) else { return Delivery::Duplicate };
-        let Some(at) = gaps.iter().position(|gap| gap.contains(&sequence)) else { return Delivery::Duplicate };
-        let gap = gaps[at].clone();
-        let rest = [gap.start..sequence, sequence + 1..gap.end];
-        gaps.splice(at..=at, rest.into_iter().filter(|piece| !piece.is_empty()));
-        if gaps.is_empty() {
-            self.missing.remove(&pair);
+        if take(&mut self.missing, pair, sequence) {
+            Delivery::Late
+        } else if take(&mut self.excused, pair, sequence) {
+            // It was under way while the subscriber was not there, or not yet: in its place, as far as one can tell.
+            Delivery::InOrder
+        } else {
+            Delivery::Duplicate
         }
-        Delivery::Late
     }
+}
+
+/// Takes one sequence out of a pair's gaps; false: it is in none.
+fn take(gaps_of_pair: &mut HashMap<u32, Vec<Range<u32>>>, pair: u32, sequence: u32) -> bool {
+    let Some(gaps) = gaps_of_pair.get_mut(&pair) else { return false };
+    let Some(at) = gaps.iter().position(|gap| gap.contains(&sequence)) else { return false };
+    let gap = gaps[at].clone();
+    let rest = [gap.start..sequence, sequence + 1..gap.end];
+    gaps.splice(at..=at, rest.into_iter().filter(|piece| !piece.is_empty()));
+    if gaps.is_empty() {
+        gaps_of_pair.remove(&pair);
+    }
+    true
+}
+
+fn overlap(gap: &Range<u32>, range: &Range<u32>) -> u64 {
+    u64::from(gap.end.min(range.end).saturating_sub(gap.start.max(range.start)))
 }
 
 #[cfg(test)]
@@ -95,6 +137,22 @@ mod tests {
         use Delivery::{Duplicate, InOrder, Late};
         assert_eq!(booked, [InOrder, InOrder, Late, Duplicate, Duplicate, Duplicate, Late, Duplicate]);
         assert!(ledger.missing.is_empty());
+    }
+
+    #[test]
+    fn what_is_excused_is_not_missing_and_may_still_arrive() {
+        let mut ledger = Ledger::default();
+        let pair = ledger.open(1);
+        assert_eq!([0, 2].map(|sequence| ledger.book(pair, sequence)), [Delivery::InOrder; 2]);
+        ledger.excuse(pair, 7);
+        ledger.excuse(pair, 5);
+        assert_eq!((ledger.missing(pair, 0..10), ledger.excused(pair, &(0..10)), ledger.next(pair)), (4, 4, 7));
+        use Delivery::{Duplicate, InOrder, Late};
+        assert_eq!(
+            [8, 5, 5, 1, 7].map(|sequence| ledger.book(pair, sequence)),
+            [InOrder, InOrder, Duplicate, Late, Late]
+        );
+        assert_eq!((ledger.missing(pair, 0..10), ledger.excused(pair, &(4..10)), ledger.excused_ever()), (1, 2, 3));
     }
 
     #[test]

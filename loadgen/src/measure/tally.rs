@@ -25,6 +25,8 @@ pub(crate) struct Counts {
     pub(crate) corrupted: u64,
     /// Never arrived, not even damaged.
     pub(crate) lost: u64,
+    /// Not expected, because the subscriber was away, and not received.
+    pub(crate) missed: u64,
     /// Whole messages of other runs, at any time.
     pub(crate) foreign: u64,
     /// Whole messages of this run on a topic that they were not sent to.
@@ -40,6 +42,7 @@ impl Counts {
         self.reordered += other.reordered;
         self.corrupted += other.corrupted;
         self.lost += other.lost;
+        self.missed += other.missed;
         self.foreign += other.foreign;
         self.misrouted += other.misrouted;
     }
@@ -59,6 +62,8 @@ pub(crate) struct Tally {
     tracks: Arc<[SharedTrack]>,
     publishers: Vec<Heard>,
     accounts: Vec<Account>,
+    /// Accounts of subscribers that are away, by their first pair.
+    away: HashMap<u32, Account>,
     ledger: Ledger,
     /// Intended times that are measured, in ns since the epoch.
     pub(crate) measured: Range<u64>,
@@ -104,6 +109,7 @@ impl Tally {
             stamper,
             tracks,
             accounts: Vec::new(),
+            away: HashMap::new(),
             ledger: Ledger::default(),
             measured: 0..0,
             unrecognised: HashMap::new(),
@@ -164,6 +170,43 @@ impl Tally {
         }
     }
 
+    /// A subscriber has been cut: what it does not get from now on is not expected. True: its topic has nobody left on
+    /// this thread.
+    pub(crate) fn leave(&mut self, account: Account) -> bool {
+        self.away.insert(account.first_pair, account);
+        self.heard_on(account.topic).fold(false, |_, heard| heard.track.leave())
+    }
+
+    /// A subscriber is back: what is sent from now on is expected again. True: it is its topic's only one on this thread.
+    pub(crate) fn come_back(&mut self, account: Account) -> bool {
+        self.away.remove(&account.first_pair);
+        self.excuse(account);
+        self.heard_on(account.topic).fold(false, |_, heard| heard.track.come_back())
+    }
+
+    /// Deliveries of all messages sent so far that are not expected, because the subscriber is or was away.
+    pub(crate) fn excused(&self) -> u64 {
+        let mut sum = self.ledger.excused_ever();
+        for account in self.away.values() {
+            for (heard, track) in self.publishers.iter().zip(&*self.tracks).filter(|(h, _)| h.topic == account.topic) {
+                let next = self.ledger.next(account.first_pair + heard.index_in_topic);
+                sum += u64::from(track.next().saturating_sub(next));
+            }
+        }
+        sum
+    }
+
+    fn heard_on(&mut self, topic: u32) -> impl Iterator<Item = &mut Heard> {
+        self.publishers.iter_mut().filter(move |heard| heard.topic == topic)
+    }
+
+    /// What has been sent up to now, and has not arrived after the last that has, is not expected of this subscriber.
+    fn excuse(&mut self, account: Account) {
+        for (heard, track) in self.publishers.iter().zip(&*self.tracks).filter(|(h, _)| h.topic == account.topic) {
+            self.ledger.excuse(account.first_pair + heard.index_in_topic, track.next());
+        }
+    }
+
     /// Takes the response latencies since the last call.
     pub(crate) fn take_interval(&mut self) -> Recorder {
         let taken = self.response.clone();
@@ -177,11 +220,19 @@ impl Tally {
         for (publisher, sequences) in load.publishers.iter().zip(measured) {
             heard_by_topic[publisher.topic as usize].push((publisher.index_in_topic, sequences));
         }
+        for account in std::mem::take(&mut self.away).into_values() {
+            self.excuse(account);
+        }
         for account in &self.accounts {
             let pairs = heard_by_topic[account.topic as usize].iter();
-            let missing = pairs.map(|(index, range)| self.ledger.missing(account.first_pair + index, (*range).clone()));
+            let missing = |(index, range): &(u32, &Range<u32>)| {
+                let pair = account.first_pair + index;
+                (self.ledger.missing(pair, (*range).clone()), self.ledger.excused(pair, range))
+            };
+            let (missing, excused) = pairs.map(missing).fold((0, 0), |sum, pair| (sum.0 + pair.0, sum.1 + pair.1));
             let damaged = self.unrecognised.get(&account.first_pair).copied().unwrap_or(0);
-            self.counts.lost += missing.sum::<u64>().saturating_sub(damaged);
+            self.counts.lost += missing.saturating_sub(damaged);
+            self.counts.missed += excused;
         }
     }
 

@@ -4,7 +4,7 @@
 //! the newest messages per publisher is followed; one that is pushed out unfinished is not judged here (the ledger
 //! still counts what of it is lost).
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Completion of one message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(crate) struct Completion {
 #[derive(Debug)]
 pub(crate) struct SharedTrack {
     slots: Box<[SharedSlot]>,
+    /// The sequence after the newest.
+    next: AtomicU32,
 }
 
 #[derive(Debug)]
@@ -32,7 +34,7 @@ impl SharedTrack {
     /// Follows at least the newest `window` messages.
     pub(crate) fn new(window: usize) -> Self {
         let slot = || SharedSlot { state: AtomicU64::new(0), first_ns: AtomicU64::new(0), last_ns: AtomicU64::new(0) };
-        Self { slots: std::iter::repeat_with(slot).take(window.next_power_of_two()).collect() }
+        Self { slots: std::iter::repeat_with(slot).take(window.next_power_of_two()).collect(), next: AtomicU32::new(0) }
     }
 
     pub(crate) fn window(&self) -> usize {
@@ -41,11 +43,17 @@ impl SharedTrack {
 
     /// Called by the publisher's thread before the message leaves: `threads` have subscribers that wait for it.
     pub(crate) fn open(&self, sequence: u32, threads: u32) {
+        self.next.store(sequence.wrapping_add(1), Ordering::Release);
         let slot = self.slot(sequence);
         slot.first_ns.store(u64::MAX, Ordering::Relaxed);
         slot.last_ns.store(0, Ordering::Relaxed);
         // Release: who reads this state sees the two times reset. The message itself travels through the kernel.
         slot.state.store(u64::from(sequence) << 32 | u64::from(threads), Ordering::Release);
+    }
+
+    /// The sequence after the newest message's.
+    pub(crate) fn next(&self) -> u32 {
+        self.next.load(Ordering::Acquire)
     }
 
     /// Called once by each thread whose subscribers all have the message; the last one gets the completion.
@@ -74,21 +82,22 @@ impl SharedTrack {
 #[derive(Debug)]
 pub(crate) struct LocalTrack {
     slots: Box<[LocalSlot]>,
-    /// Subscribers of this thread that hear the publisher.
+    /// Subscribers of this thread that hear the publisher, as of now.
     subscribers: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct LocalSlot {
     sequence: u32,
-    count: u32,
+    /// Subscribers that do not have it yet.
+    left: u32,
     first_ns: u64,
 }
 
 impl LocalTrack {
     pub(crate) fn new(shared: &SharedTrack, subscribers: u32) -> Self {
         let window = if subscribers == 0 { 1 } else { shared.window() };
-        Self { slots: vec![LocalSlot { sequence: u32::MAX, count: 0, first_ns: 0 }; window].into(), subscribers }
+        Self { slots: vec![LocalSlot { sequence: u32::MAX, left: 0, first_ns: 0 }; window].into(), subscribers }
     }
 
     /// Books the first copy for one subscriber; the last one of this thread gets when the first one had it.
@@ -100,10 +109,23 @@ impl LocalTrack {
             if slot.sequence != u32::MAX && slot.sequence > sequence {
                 return None;
             }
-            *slot = LocalSlot { sequence, count: 0, first_ns: now_ns };
+            *slot = LocalSlot { sequence, left: self.subscribers, first_ns: now_ns };
         }
-        slot.count += 1;
-        (slot.count == self.subscribers).then_some(slot.first_ns)
+        // Who has come back since may have it beside those that were counted.
+        slot.left = slot.left.checked_sub(1)?;
+        (slot.left == 0).then_some(slot.first_ns)
+    }
+
+    /// A subscriber is gone; messages under way to it do not become complete. True: it was the last one.
+    pub(crate) fn leave(&mut self) -> bool {
+        self.subscribers -= 1;
+        self.subscribers == 0
+    }
+
+    /// A subscriber is back. True: it is the only one.
+    pub(crate) fn come_back(&mut self) -> bool {
+        self.subscribers += 1;
+        self.subscribers == 1
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) fn render(report: &Report) -> String {
     put_verdict(&mut page, report);
     put_cards(&mut page, report);
     put_plots(&mut page, report);
+    put_events(&mut page, report);
     put_latencies(&mut page, report);
     put_details(&mut page, report);
     page += "</main></body></html>\n";
@@ -131,6 +132,17 @@ fn put_plots(page: &mut String, report: &Report) {
         series: vec![Series { name: "open", points: ramp }],
     };
     page.push_str(&ramp.render());
+}
+
+fn put_events(page: &mut String, report: &Report) {
+    if report.events.is_empty() {
+        return;
+    }
+    page.push_str("<section><h2>Events, by seconds into the measurement</h2><ul>");
+    for event in &report.events {
+        let _ = write!(page, "<li>{:.1} s: {}</li>", event.at, escape(&event.what));
+    }
+    page.push_str("</ul></section>\n");
 }
 
 fn put_latencies(page: &mut String, report: &Report) {

@@ -44,6 +44,9 @@ pub(crate) struct Report {
     /// Received / expected.
     pub(crate) reach: Option<f64>,
     pub(crate) lost: u64,
+    /// Not in `expected`: what subscribers missed while they were away by an event.
+    #[serde(default)]
+    pub(crate) missed: u64,
     pub(crate) duplicated: u64,
     pub(crate) reordered: u64,
     pub(crate) corrupted: u64,
@@ -60,6 +63,9 @@ pub(crate) struct Report {
     /// The server's own counters that changed in the measured window: [before, after] by name and labels.
     pub(crate) server_metrics: BTreeMap<String, (f64, f64)>,
     pub(crate) storm: Option<StormReport>,
+    /// What happened during the measurement, by the scenario.
+    #[serde(default)]
+    pub(crate) events: Vec<EventReport>,
     pub(crate) generator: GeneratorReport,
     pub(crate) connections: Connections,
     pub(crate) seconds: Vec<SecondReport>,
@@ -68,7 +74,15 @@ pub(crate) struct Report {
     pub(crate) env: Env,
 }
 
-/// A reconnect storm.
+/// An event of the scenario.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct EventReport {
+    /// Seconds after the beginning of the measurement.
+    pub(crate) at: f64,
+    pub(crate) what: String,
+}
+
+/// Connections that were cut at once and came back.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct StormReport {
     pub(crate) cut: u64,
@@ -112,6 +126,7 @@ impl Report {
             received: found.counts.received,
             reach: (expected > 0).then(|| found.counts.received as f64 / expected as f64),
             lost: found.counts.lost,
+            missed: found.counts.missed,
             duplicated: found.counts.duplicated,
             reordered: found.counts.reordered,
             corrupted: found.counts.corrupted,
@@ -123,12 +138,17 @@ impl Report {
             latency_us: distributions.latencies(found.counts.lost + found.counts.corrupted),
             server: ServerReport::new(found),
             server_metrics: window.server_metrics.clone(),
-            storm: found.storm.as_ref().map(|storm| StormReport {
+            storm: found.cuts.as_ref().map(|storm| StormReport {
                 cut: storm.cut,
                 recovered: storm.recovered,
                 failed_attempts: storm.failed_attempts,
                 recovery_us: Summary::new(&storm.recovery, storm.cut - storm.recovered),
             }),
+            events: found
+                .events
+                .iter()
+                .map(|(at_ns, what)| EventReport { at: *at_ns as f64 / 1e9, what: what.clone() })
+                .collect(),
             generator: GeneratorReport::new(load, found),
             connections: found.connections.clone(),
             seconds: found.seconds.iter().map(|second| SecondReport::new(second, &found.intervals)).collect(),

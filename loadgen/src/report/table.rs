@@ -32,6 +32,9 @@ pub(crate) fn render(report: &Report) -> String {
             connections.opened, connections.asked, connections.connect_seconds, connections.failed, connections.ended
         ),
     );
+    if connections.left > 0 {
+        put(&mut out, "  by events", &format!("{} of them went away", connections.left));
+    }
     if connections.slow > 0 {
         put(&mut out, "slow readers", &format!("{} of them, {} ended", connections.slow, connections.slow_ended));
     }
@@ -57,6 +60,9 @@ pub(crate) fn render(report: &Report) -> String {
             report.corrupted
         ),
     );
+    if report.missed > 0 {
+        put(&mut out, "  missed", &format!("{} by subscribers that were away, not expected of them", report.missed));
+    }
     if let Some(server) = &report.server {
         put(
             &mut out,
@@ -86,6 +92,9 @@ pub(crate) fn render(report: &Report) -> String {
                 storm.failed_attempts
             ),
         );
+    }
+    for event in &report.events {
+        put(&mut out, "event", &format!("at {:.1} s: {}", event.at, event.what));
     }
     let generator = &report.generator;
     put(

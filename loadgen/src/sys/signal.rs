@@ -1,6 +1,10 @@
-//! SIGINT and SIGTERM as a flag: the run ends early and keeps what it has measured; a second signal ends at once.
+//! SIGINT and SIGTERM as a flag: the run ends early and keeps what it has measured; a second signal ends at once. And
+//! the signals that are sent to servers.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::Deserialize;
 
 static ASKED_TO_STOP: AtomicBool = AtomicBool::new(false);
 
@@ -21,6 +25,55 @@ pub(crate) fn install() {
 /// Whether SIGINT or SIGTERM has arrived since [`install`].
 pub(crate) fn asked_to_stop() -> bool {
     ASKED_TO_STOP.load(Ordering::Relaxed)
+}
+
+/// A signal that a scenario may send to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(crate) enum Signal {
+    Stop,
+    Cont,
+    Term,
+    Kill,
+    Hup,
+    Usr1,
+    Usr2,
+}
+
+impl Signal {
+    /// Without the SIG in front.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "STOP",
+            Self::Cont => "CONT",
+            Self::Term => "TERM",
+            Self::Kill => "KILL",
+            Self::Hup => "HUP",
+            Self::Usr1 => "USR1",
+            Self::Usr2 => "USR2",
+        }
+    }
+
+    /// Sends it.
+    ///
+    /// # Errors
+    /// When there is no such process, or it is not ours to signal.
+    pub(crate) fn send(self, pid: u32) -> io::Result<()> {
+        let number = match self {
+            Self::Stop => libc::SIGSTOP,
+            Self::Cont => libc::SIGCONT,
+            Self::Term => libc::SIGTERM,
+            Self::Kill => libc::SIGKILL,
+            Self::Hup => libc::SIGHUP,
+            Self::Usr1 => libc::SIGUSR1,
+            Self::Usr2 => libc::SIGUSR2,
+        };
+        // SAFETY: kill touches no memory.
+        match unsafe { libc::kill(pid as libc::pid_t, number) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
 }
 
 /// Sends SIGTERM to a process that we have started.

@@ -7,37 +7,68 @@ use crate::rng::Rng;
 #[derive(Debug, Clone)]
 pub(crate) struct Arrivals {
     shape: Shape,
-    /// How many due times have been passed.
+    /// When this shape's times count from.
+    from_ns: u64,
+    /// How many of its due times have been passed.
     index: u64,
     due_ns: u64,
+    /// Shapes that follow and when they begin, the latest first.
+    later: Vec<(u64, Shape)>,
 }
 
 #[derive(Debug, Clone)]
 enum Shape {
     /// `offset + k * interval`.
-    Uniform { offset_ns: f64, interval_ns: f64 },
+    Uniform {
+        offset_ns: f64,
+        interval_ns: f64,
+    },
     /// Exponential gaps.
-    Poisson { mean_ns: f64, at_ns: f64, rng: Rng },
+    Poisson {
+        mean_ns: f64,
+        at_ns: f64,
+        rng: Rng,
+    },
     /// `count` at once at `offset + k * interval`.
-    Burst { count: u64, offset_ns: f64, interval_ns: f64 },
+    Burst {
+        count: u64,
+        offset_ns: f64,
+        interval_ns: f64,
+    },
+    Never,
 }
 
 impl Arrivals {
     /// Every `interval_ns`, the first after `offset_ns`.
     pub(crate) fn uniform(offset_ns: f64, interval_ns: f64) -> Self {
-        Self { shape: Shape::Uniform { offset_ns, interval_ns }, index: 0, due_ns: offset_ns as u64 }
+        Self::new(Shape::Uniform { offset_ns, interval_ns })
     }
 
     /// At random, `mean_ns` apart in the mean.
     pub(crate) fn poisson(mean_ns: f64, rng: Rng) -> Self {
-        let mut arrivals = Self { shape: Shape::Poisson { mean_ns, at_ns: 0.0, rng }, index: 0, due_ns: 0 };
-        arrivals.due_ns = arrivals.compute();
-        arrivals
+        Self::new(Shape::Poisson { mean_ns, at_ns: 0.0, rng })
     }
 
     /// `count` messages at once every `interval_ns`, the first after `offset_ns`.
     pub(crate) fn burst(count: u64, offset_ns: f64, interval_ns: f64) -> Self {
-        Self { shape: Shape::Burst { count, offset_ns, interval_ns }, index: 0, due_ns: offset_ns as u64 }
+        Self::new(Shape::Burst { count, offset_ns, interval_ns })
+    }
+
+    /// No message at all.
+    pub(crate) fn never() -> Self {
+        Self::new(Shape::Never)
+    }
+
+    /// From `from_ns` after the schedule's start on these are `next`'s, counted from there. Steps come in ascending
+    /// order.
+    pub(crate) fn step(&mut self, from_ns: u64, next: Self) {
+        self.later.insert(0, (from_ns, next.shape));
+        self.follow();
+    }
+
+    fn new(mut shape: Shape) -> Self {
+        let due_ns = shape.due_ns(0);
+        Self { shape, from_ns: 0, index: 0, due_ns, later: Vec::new() }
     }
 
     /// The next due time, in ns after the schedule's start.
@@ -49,29 +80,48 @@ impl Arrivals {
     /// Passes the next due time.
     pub(crate) fn advance(&mut self) {
         self.index += 1;
-        self.due_ns = self.compute();
+        self.due_ns = self.from_ns.saturating_add(self.shape.due_ns(self.index));
+        self.follow();
     }
 
-    /// Messages per second in the mean.
+    /// Messages per second in the mean, of the fastest step.
     pub(crate) fn rate(&self) -> f64 {
-        match self.shape {
-            Shape::Uniform { interval_ns, .. } => 1e9 / interval_ns,
-            Shape::Poisson { mean_ns, .. } => 1e9 / mean_ns,
-            Shape::Burst { count, interval_ns, .. } => count as f64 * 1e9 / interval_ns,
+        self.later.iter().map(|(_, shape)| shape.rate()).fold(self.shape.rate(), f64::max)
+    }
+
+    /// Takes the next step when the time that is due lies in it.
+    fn follow(&mut self) {
+        while let Some((from_ns, _)) = self.later.last().filter(|(from_ns, _)| self.due_ns >= *from_ns) {
+            self.from_ns = *from_ns;
+            let Some((_, shape)) = self.later.pop() else { return };
+            (self.shape, self.index) = (shape, 0);
+            self.due_ns = self.from_ns.saturating_add(self.shape.due_ns(0));
+        }
+    }
+}
+
+impl Shape {
+    fn rate(&self) -> f64 {
+        match self {
+            Self::Uniform { interval_ns, .. } => 1e9 / interval_ns,
+            Self::Poisson { mean_ns, .. } => 1e9 / mean_ns,
+            Self::Burst { count, interval_ns, .. } => *count as f64 * 1e9 / interval_ns,
+            Self::Never => 0.0,
         }
     }
 
     /// Multiplied, not summed: an interval's rounding does not add up over a run.
-    fn compute(&mut self) -> u64 {
-        match &mut self.shape {
-            Shape::Uniform { offset_ns, interval_ns } => (*offset_ns + self.index as f64 * *interval_ns) as u64,
-            Shape::Poisson { mean_ns, at_ns, rng } => {
+    fn due_ns(&mut self, index: u64) -> u64 {
+        match self {
+            Self::Uniform { offset_ns, interval_ns } => (*offset_ns + index as f64 * *interval_ns) as u64,
+            Self::Poisson { mean_ns, at_ns, rng } => {
                 *at_ns -= *mean_ns * (1.0 - rng.next_share()).ln();
                 *at_ns as u64
             }
-            Shape::Burst { count, offset_ns, interval_ns } => {
-                (*offset_ns + (self.index / *count) as f64 * *interval_ns) as u64
+            Self::Burst { count, offset_ns, interval_ns } => {
+                (*offset_ns + (index / *count) as f64 * *interval_ns) as u64
             }
+            Self::Never => u64::MAX,
         }
     }
 }
@@ -103,6 +153,18 @@ mod tests {
         let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
         let deviation = (gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64).sqrt();
         assert!((mean - 1000.0).abs() < 20.0 && (deviation - 1000.0).abs() < 30.0, "{mean} {deviation}");
+    }
+
+    #[test]
+    fn a_step_begins_at_its_time_and_counts_from_there() {
+        let mut arrivals = Arrivals::uniform(10.0, 100.0);
+        arrivals.step(250, Arrivals::never());
+        arrivals.step(1000, Arrivals::burst(2, 5.0, 50.0));
+        assert_eq!(arrivals.rate(), 4e7);
+        assert_eq!(take(arrivals, 7), [10, 110, 210, 1005, 1005, 1055, 1055]);
+        let mut paused = Arrivals::uniform(0.0, 1.0);
+        paused.step(0, Arrivals::never());
+        assert_eq!(take(paused, 2), [u64::MAX; 2]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::arrivals::Arrivals;
-use super::{Connection, Load, Pace, Publisher, Reading, Topic};
+use super::{Connection, Load, Pace, Publisher, Topic};
 use crate::measure::stamp::ID_LIMIT;
 use crate::rng::Rng;
 use crate::wire::frame;
@@ -34,6 +34,8 @@ pub(crate) struct Common {
     /// Source addresses to spread the connections over; empty: the kernel chooses.
     pub(crate) sources: Vec<IpAddr>,
     pub(crate) connect_rate: Option<f64>,
+    /// Each connect is up to so much before or after its time at that rate.
+    pub(crate) connect_jitter_ns: u64,
     /// Wall-clock time of the first message, in seconds since 1970.
     pub(crate) start_at: Option<f64>,
     pub(crate) warmup_ns: u64,
@@ -74,15 +76,9 @@ pub(crate) fn relay(
     let mut load = empty(target, common);
     load.requests.push(Request::new(&target.url, &target.headers, &target.subprotocols)?);
     load.topics.push(Topic { request: 0, subscribers, publishers });
-    let subscriber = Connection { topic: 0, is_subscriber: true, publisher: None, reading: Reading::Full };
-    load.connections.extend(std::iter::repeat_n(subscriber, subscribers as usize));
+    load.connections.extend(std::iter::repeat_n(Connection::subscriber(0), subscribers as usize));
     for index in 0..publishers {
-        load.connections.push(Connection {
-            topic: 0,
-            is_subscriber: false,
-            publisher: Some(index),
-            reading: Reading::Full,
-        });
+        load.connections.push(Connection::publisher(0, index));
         load.publishers.push(publisher(common, 0, index, pace(common, pacing, index, publishers), None));
     }
     Ok(load)
@@ -108,12 +104,7 @@ pub(crate) fn echo(
             load.requests.push(Request::new(&url, &target.headers, &target.subprotocols)?);
         }
         load.topics.push(Topic { request: load.requests.len() as u32 - 1, subscribers: 1, publishers: 1 });
-        load.connections.push(Connection {
-            topic: index,
-            is_subscriber: true,
-            publisher: Some(index),
-            reading: Reading::Full,
-        });
+        load.connections.push(Connection { is_subscriber: true, ..Connection::publisher(index, index) });
         let pace = pace(common, pacing, index, connections);
         load.publishers.push(publisher(common, index, 0, pace, messages_max));
     }
@@ -132,7 +123,8 @@ pub(super) fn empty(target: &Target, common: &Common) -> Load {
         connections: Vec::new(),
         sources: common.sources.clone(),
         connect_rate: common.connect_rate,
-        storm: None,
+        connect_jitter_ns: common.connect_jitter_ns,
+        events: Vec::new(),
         start_at: common.start_at,
         warmup_ns: common.warmup_ns,
         measure_ns: common.measure_ns,
@@ -157,12 +149,20 @@ pub(super) fn pace(common: &Common, pacing: Pacing, index: u32, publishers: u32)
         Pacing::Rate(rate) => rate,
         Pacing::Outstanding(window) => return Pace::Outstanding(window),
     };
+    Pace::Scheduled(arrivals(common, rate, index, publishers))
+}
+
+/// One publisher's share of `rate` messages per second; 0: none.
+pub(super) fn arrivals(common: &Common, rate: f64, index: u32, publishers: u32) -> Arrivals {
+    if rate == 0.0 {
+        return Arrivals::never();
+    }
     let (offset_ns, interval_ns) = (1e9 / rate * f64::from(index), 1e9 / rate * f64::from(publishers));
-    Pace::Scheduled(match common.spread {
+    match common.spread {
         Spread::Uniform => Arrivals::uniform(offset_ns, interval_ns),
         Spread::Poisson => Arrivals::poisson(interval_ns, Rng::new(common.seed, (1 << 32) + u64::from(index))),
         Spread::Burst(count) => Arrivals::burst(count, offset_ns * count as f64, interval_ns * count as f64),
-    })
+    }
 }
 
 #[cfg(test)]

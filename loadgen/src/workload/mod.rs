@@ -2,6 +2,7 @@
 
 pub(crate) mod arrivals;
 pub(crate) mod build;
+pub(crate) mod events;
 pub(crate) mod scenario;
 
 use std::net::{IpAddr, SocketAddr};
@@ -9,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::wire::handshake::Request;
 use crate::wire::tls::Tls;
 use arrivals::Arrivals;
+use events::{Action, Event};
 
 /// A whole run.
 #[derive(Debug)]
@@ -28,8 +30,10 @@ pub(crate) struct Load {
     pub(crate) sources: Vec<IpAddr>,
     /// New connections per second; `None`: as fast as they are accepted.
     pub(crate) connect_rate: Option<f64>,
-    /// Cuts connections that are neither subscribers nor publishers.
-    pub(crate) storm: Option<Storm>,
+    /// Each connect is up to so much before or after its time at that rate.
+    pub(crate) connect_jitter_ns: u64,
+    /// What happens during the measurement, ascending by time.
+    pub(crate) events: Vec<Event>,
     /// Wall-clock time of the first message, in seconds since 1970; `None`: when all connections are open.
     pub(crate) start_at: Option<f64>,
     pub(crate) warmup_ns: u64,
@@ -56,22 +60,13 @@ pub(crate) struct Connection {
     pub(crate) is_subscriber: bool,
     /// Index into [`Load::publishers`].
     pub(crate) publisher: Option<u32>,
+    /// How it reads until an event says otherwise.
     pub(crate) reading: Reading,
+    /// Reads slowly at some time: no subscriber, what it hears is not accounted for.
+    pub(crate) is_slow: bool,
 }
 
-/// A reconnect storm.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Storm {
-    /// When it breaks, after the beginning of the measurement.
-    pub(crate) after_ns: u64,
-    /// Share of the connections that are cut.
-    pub(crate) share: f64,
-    /// The first wait before a reconnect is up to this; each failure doubles it.
-    pub(crate) backoff_ns: u64,
-    pub(crate) backoff_max_ns: u64,
-}
-
-/// How a connection takes what the server sends. Slow readers are no subscribers: what they hear is not accounted for.
+/// How a connection takes what the server sends.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Reading {
     /// As fast as it comes.
@@ -108,10 +103,32 @@ pub(crate) enum Pace {
     Outstanding(u32),
 }
 
+impl Connection {
+    /// Hears `topic`, and all that it hears is accounted for.
+    pub(crate) fn subscriber(topic: u32) -> Self {
+        Self { is_subscriber: true, ..Self::bystander(topic) }
+    }
+
+    /// Publishes to `topic`.
+    pub(crate) fn publisher(topic: u32, publisher: u32) -> Self {
+        Self { publisher: Some(publisher), ..Self::bystander(topic) }
+    }
+
+    /// Hears `topic`, and is not accounted for.
+    pub(crate) fn bystander(topic: u32) -> Self {
+        Self { topic, is_subscriber: false, publisher: None, reading: Reading::Full, is_slow: false }
+    }
+}
+
 impl Load {
     /// The largest payload of any publisher, in bytes.
     pub(crate) fn size_max(&self) -> usize {
         self.publishers.iter().map(|publisher| publisher.size).max().unwrap_or(0)
+    }
+
+    /// Whether connections are cut that come back.
+    pub(crate) fn has_reconnects(&self) -> bool {
+        self.events.iter().any(|event| matches!(event.action, Action::Cut { backoff: Some(_), .. }))
     }
 
     /// Whether any publisher waits for deliveries before it goes on.

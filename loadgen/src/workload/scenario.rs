@@ -6,7 +6,8 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::build::{self, Common, Pacing, Spread, Target};
-use super::{Connection, Load, Publisher, Reading, Topic};
+use super::events::{Action, Event, EventSpec, Members};
+use super::{Connection, Load, Pace, Publisher, Reading, Topic};
 use crate::cli::units;
 use crate::measure::stamp::STAMP_BYTES;
 use crate::report::slo::Slo;
@@ -29,6 +30,9 @@ pub(crate) struct Scenario {
     #[serde(default)]
     pub(crate) phases: Phases,
     groups: Vec<Group>,
+    /// What happens during the measurement.
+    #[serde(default)]
+    events: Vec<EventSpec>,
 }
 
 /// How connections are opened.
@@ -38,6 +42,9 @@ pub(crate) struct Connect {
     /// New connections per second; without it as fast as they are accepted.
     #[serde(default)]
     pub(crate) rate: Option<f64>,
+    /// Each connect is up to so much before or after its time at that rate, at random.
+    #[serde(default, deserialize_with = "duration")]
+    pub(crate) jitter: Option<u64>,
 }
 
 /// Lengths of the phases.
@@ -56,6 +63,8 @@ pub(crate) struct Phases {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Group {
+    /// What events call it.
+    name: Option<String>,
     /// Connections that hear the topics; each message to each is accounted for, unless `reading` is slow.
     #[serde(default)]
     subscribers: u32,
@@ -95,7 +104,7 @@ enum ArrivalShape {
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum GroupReading {
+pub(super) enum GroupReading {
     #[default]
     Full,
     Stopped,
@@ -118,16 +127,20 @@ impl Scenario {
         for (index, group) in scenario.groups.iter().enumerate() {
             group.check().map_err(|e| format!("{}: groups[{index}]: {e}", path.display()))?;
         }
+        for (index, event) in scenario.events.iter().enumerate() {
+            event.check().map_err(|e| format!("{}: events[{index}]: {e}", path.display()))?;
+        }
         Ok(scenario)
     }
 
     /// Resolves the groups.
     ///
     /// # Errors
-    /// A header that cannot be sent, or a topic that the URL has no place for.
+    /// A header that cannot be sent, a topic that the URL has no place for, or an event that cannot be.
     pub(crate) fn load(&self, target: &Target, common: &Common) -> Result<Load, String> {
         let mut load = build::empty(target, common);
         let mut numbers = HashMap::new();
+        let mut groups = HashMap::new();
         let has_place = target.url.resource.contains("{topic}");
         for group in &self.groups {
             if group.topic.is_empty() == has_place {
@@ -135,7 +148,29 @@ impl Scenario {
                     if has_place { "needs a topic for {topic} in" } else { "has a topic, but there is no {topic} in" };
                 return Err(format!("a group {what} the URL's path {}", target.url.resource));
             }
-            group.join(&mut load, &mut numbers, target, common)?;
+            let is_named = |name: Option<&str>| name.is_some() && name == group.name.as_deref();
+            let is_slowed = self.events.iter().any(|event| is_named(event.slowed_group()));
+            let of_group = |event: &&EventSpec| is_named(event.rate.as_ref().map(|rate| rate.group.as_str()));
+            let mut steps: Vec<(u64, f64)> = Vec::new();
+            for event in self.events.iter().filter(of_group) {
+                steps.extend(event.rate.as_ref().map(|rate| (common.warmup_ns + event.at_ns(), rate.to)));
+            }
+            steps.sort_by_key(|(from_ns, _)| *from_ns);
+            let members = group.join(&mut load, &mut numbers, target, common, is_slowed, &steps)?;
+            if let Some(name) = &group.name
+                && groups.insert(name.as_str(), members).is_some()
+            {
+                return Err(format!("two groups are named {name}"));
+            }
+        }
+        for (index, event) in self.events.iter().enumerate() {
+            let event = event.resolve(&load, &groups, index as u64).map_err(|e| format!("events[{index}]: {e}"))?;
+            load.events.push(event);
+        }
+        load.events.sort_by_key(|event| event.at_ns);
+        let is_cut = |event: &Event| matches!(&event.action, Action::Cut { connections, .. } if connections.iter().any(|id| load.connections[*id as usize].is_subscriber));
+        if load.is_closed_loop() && load.events.iter().any(is_cut) {
+            return Err("subscribers can be cut under a rate only: outstanding messages wait for all of them".into());
         }
         Ok(load)
     }
@@ -148,15 +183,7 @@ impl Group {
             _ => Ok(()),
         };
         positive("rate", self.rate)?;
-        if let GroupReading::Throttled(bytes_per_s) = self.reading {
-            positive("throttled", Some(bytes_per_s))?;
-        }
-        match self.reading {
-            GroupReading::Stalling { stall, every } if stall == 0 || stall >= every => {
-                return Err("a stall must be above 0 and shorter than every".into());
-            }
-            _ => {}
-        }
+        self.reading.check()?;
         match (self.publishers, self.rate, self.outstanding) {
             (0, None, None) => {}
             (0, ..) => return Err("rate and outstanding are for publishers".into()),
@@ -182,7 +209,9 @@ impl Group {
         numbers: &mut HashMap<String, u32>,
         target: &Target,
         common: &Common,
-    ) -> Result<(), String> {
+        is_slowed: bool,
+        steps: &[(u64, f64)],
+    ) -> Result<Members, String> {
         let mut topics = Vec::new();
         for n in 0..self.topics {
             let name = self.topic.replace("{n}", &n.to_string());
@@ -200,18 +229,19 @@ impl Group {
             };
             topics.push(number);
         }
-        let reading = match self.reading {
-            GroupReading::Full => Reading::Full,
-            GroupReading::Stopped => Reading::Stopped,
-            GroupReading::Throttled(bytes_per_s) => Reading::Throttled { bytes_per_s },
-            GroupReading::Stalling { stall, every } => Reading::Stalling { stall_ns: stall, every_ns: every },
-        };
+        let reading = self.reading.resolve();
+        let is_slow = is_slowed || reading != Reading::Full;
         let dealt = |index: u32| topics[(index % self.topics) as usize];
+        let first = load.connections.len() as u32;
         for index in 0..self.subscribers {
-            let is_subscriber = reading == Reading::Full;
-            load.topics[dealt(index) as usize].subscribers += u32::from(is_subscriber);
-            load.connections.push(Connection { topic: dealt(index), is_subscriber, publisher: None, reading });
+            load.topics[dealt(index) as usize].subscribers += u32::from(!is_slow);
+            let bystander = Connection::bystander(dealt(index));
+            load.connections.push(Connection { is_subscriber: !is_slow, reading, is_slow, ..bystander });
         }
+        let members = Members {
+            subscribers: first..load.connections.len() as u32,
+            has_rate: self.publishers > 0 && self.rate.is_some(),
+        };
         let pacing = match (self.rate, self.outstanding) {
             (Some(rate), _) => Pacing::Rate(rate),
             (None, window) => Pacing::Outstanding(window.unwrap_or(1)),
@@ -224,24 +254,50 @@ impl Group {
         let common = Common { spread, ..common.clone() };
         for index in 0..self.publishers {
             let publisher = Some(load.publishers.len() as u32);
+            let mut pace = build::pace(&common, pacing, index, self.publishers);
+            if let Pace::Scheduled(arrivals) = &mut pace {
+                for (from_ns, rate) in steps {
+                    arrivals.step(*from_ns, build::arrivals(&common, *rate, index, self.publishers));
+                }
+            }
             let topic = &mut load.topics[dealt(index) as usize];
             load.publishers.push(Publisher {
                 topic: dealt(index),
                 index_in_topic: topic.publishers,
                 size: self.size,
                 opcode: if self.text { frame::TEXT } else { frame::BINARY },
-                pace: build::pace(&common, pacing, index, self.publishers),
+                pace,
                 messages_max: None,
             });
             topic.publishers += 1;
-            load.connections.push(Connection {
-                topic: dealt(index),
-                is_subscriber: false,
-                publisher,
-                reading: Reading::Full,
-            });
+            load.connections.push(Connection { publisher, ..Connection::bystander(dealt(index)) });
         }
-        Ok(())
+        Ok(members)
+    }
+}
+
+impl GroupReading {
+    /// # Errors
+    /// What is wrong with its values.
+    pub(super) fn check(self) -> Result<(), String> {
+        match self {
+            Self::Throttled(bytes_per_s) if !(bytes_per_s.is_finite() && bytes_per_s > 0.0) => {
+                Err("throttled must be above 0".into())
+            }
+            Self::Stalling { stall, every } if stall == 0 || stall >= every => {
+                Err("a stall must be above 0 and shorter than every".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn resolve(self) -> Reading {
+        match self {
+            Self::Full => Reading::Full,
+            Self::Stopped => Reading::Stopped,
+            Self::Throttled(bytes_per_s) => Reading::Throttled { bytes_per_s },
+            Self::Stalling { stall, every } => Reading::Stalling { stall_ns: stall, every_ns: every },
+        }
     }
 }
 
@@ -258,7 +314,7 @@ fn slo<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Slo>,
     Slo::parse(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
-fn needed_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+pub(super) fn needed_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let text = String::deserialize(deserializer)?;
     units::duration_ns(&text).map_err(serde::de::Error::custom)
 }

@@ -7,7 +7,6 @@ use crate::drive::connection::State;
 use crate::drive::shared::Note;
 use crate::sys::clock::now_ns;
 use crate::wire::frame;
-use crate::workload::Reading;
 
 /// How long the server has to answer our Close.
 const CLOSE_NS_MAX: u64 = 2 * SECOND_NS;
@@ -29,7 +28,7 @@ impl Worker {
         self.slow.remove(slot);
         if connection.is_open() {
             self.ended += 1;
-            self.slow_ended += u64::from(self.shared.load.connections[connection.id as usize].reading != Reading::Full);
+            self.slow_ended += u64::from(self.shared.load.connections[connection.id as usize].is_slow);
             let _ = self.shared.notes.send(Note::Ended(reason.to_owned()));
         }
         if let Some(publisher) = connection.publisher {

@@ -1,9 +1,11 @@
 //! One thread of the generator and its turn: publish what is due → flush → wait → receive everything that is ready.
 //!
 //! What falls due while a long turn receives is published in between, so that a burst of deliveries does not make the
-//! schedule late. The pieces of a turn stand beside this file: `opening`, `sending`, `receiving`, `closing`.
+//! schedule late. The pieces of a turn stand beside this file: `opening`, `sending`,
+//! `receiving`, `closing`, `events`.
 
 mod closing;
+mod events;
 mod opening;
 mod receiving;
 mod sending;
@@ -14,13 +16,14 @@ use std::sync::atomic::Ordering;
 
 use socket2::Socket;
 
+use super::agenda::Agenda;
 use super::connection::{Connection, State};
-use super::connector::Connector;
+use super::connector::{self, Connector};
+use super::cuts::Cuts;
 use super::outcome::Outcome;
 use super::publishing::Publishing;
 use super::shared::{Note, Shared, Stage, thread_of};
 use super::slow::SlowReaders;
-use super::storm::Storm;
 use crate::measure::recorder::Recorder;
 use crate::measure::stamp::Stamper;
 use crate::measure::tally::Tally;
@@ -28,7 +31,6 @@ use crate::rng::Rng;
 use crate::sys::clock::now_ns;
 use crate::sys::limits;
 use crate::sys::port::{Driver, Port};
-use crate::workload::Reading;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -41,7 +43,8 @@ pub(super) struct Worker {
     connector: Connector,
     publishing: Publishing,
     slow: SlowReaders,
-    storm: Option<Storm>,
+    agenda: Agenda,
+    cuts: Cuts,
     tally: Tally,
     /// Per publisher of the load, its index in this thread.
     local_publishers: Vec<Option<u32>>,
@@ -92,24 +95,25 @@ impl Worker {
                 local_publishers[publisher as usize] = Some(local);
                 local
             });
-            connections.push(Connection::new(id, spec.topic, account, publisher));
+            connections.push(Connection::new(id, spec.topic, account, publisher, spec.reading));
         }
-        let is_candidate = |connection: &Connection| {
-            let spec = load.connections[connection.id as usize];
-            !spec.is_subscriber && spec.publisher.is_none() && spec.reading == Reading::Full
+        let agenda = Agenda::new(load, index, threads);
+        let cuts = Cuts::new(Rng::new(load.seed, 1000 + index as u64));
+        let pace = connector::Pace {
+            start_ns: now_ns(),
+            interval_ns: load.connect_rate.map_or(0.0, |rate| 1e9 * threads as f64 / rate),
+            jitter_ns: load.connect_jitter_ns,
         };
-        let candidates = (0..connections.len() as u32).filter(|slot| is_candidate(&connections[*slot as usize]));
-        let storm =
-            load.storm.map(|spec| Storm::new(spec, candidates.collect(), Rng::new(load.seed, 1000 + index as u64)));
-        let interval_ns = load.connect_rate.map_or(0.0, |rate| 1e9 * threads as f64 / rate);
+        let mut connect_rng = Rng::new(load.seed, 2000 + index as u64);
         Ok(Self {
             index,
-            connector: Connector::new(0..connections.len() as u32, now_ns(), interval_ns),
+            connector: Connector::new(0..connections.len() as u32, &pace, &mut connect_rng),
             port,
             connections,
             publishing,
             slow: SlowReaders::default(),
-            storm,
+            agenda,
+            cuts,
             tally,
             local_publishers,
             dirty: Vec::new(),
@@ -146,7 +150,7 @@ impl Worker {
             self.publish_due(now_ns);
             self.publish_ready(now_ns);
             self.drive_slow(now_ns)?;
-            self.drive_storm(now_ns);
+            self.drive_events(now_ns);
             self.flush();
             self.store_progress(now_ns);
             self.wait(now_ns)?;
@@ -161,7 +165,7 @@ impl Worker {
             measured,
             handshake: self.handshake,
             turns: self.turns,
-            storm: self.storm.map(|storm| storm.figures),
+            cuts: self.cuts.figures,
             busy_share: busy_share.clamp(0.0, 1.0),
         })
     }
@@ -173,7 +177,7 @@ impl Worker {
         let measured = schedule.measure_ns..schedule.end_ns;
         self.tally.measured = measured.clone();
         self.publishing.start(schedule.start_ns, measured);
-        self.storm.iter_mut().for_each(|storm| storm.start(schedule.measure_ns));
+        self.agenda.start(schedule.measure_ns);
     }
 
     /// Once per second: hands over the interval's latencies and looks for what has waited too long.
@@ -202,7 +206,9 @@ impl Worker {
             (&progress.opened, self.opened),
             (&progress.ended, self.ended),
             (&progress.slow_ended, self.slow_ended),
-            (&progress.away, self.storm.as_ref().map_or(0, |storm| storm.figures.cut - storm.figures.recovered)),
+            (&progress.away, self.cuts.figures.cut - self.cuts.figures.recovered),
+            (&progress.left, self.cuts.left),
+            (&progress.excused, if now_ns < self.tally.measured.end { 0 } else { self.tally.excused() }),
             (&progress.sent, self.publishing.figures.sent_ever),
             (&progress.expected, self.publishing.figures.expected_ever),
             (&progress.booked, self.tally.booked),
@@ -222,7 +228,7 @@ impl Worker {
             // Then it can tell that all is sent.
             until_ns = until_ns.min(self.tally.measured.end);
         }
-        until_ns = until_ns.min(self.storm.as_ref().map_or(u64::MAX, Storm::next_due_ns));
+        until_ns = until_ns.min(self.agenda.next_due_ns()).min(self.cuts.next_due_ns());
         if self.shared.stage() == Stage::Connect {
             until_ns = until_ns.min(self.connector.next_due_ns().unwrap_or(u64::MAX));
         }

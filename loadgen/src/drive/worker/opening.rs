@@ -1,10 +1,10 @@
-//! Connections begin: the TCP connect, the request, and the reconnects of a storm.
+//! Connections begin: the TCP connect and the request.
 
 use std::io;
 use std::os::fd::AsRawFd;
 
 use super::Worker;
-use crate::drive::connection::{Connection, State};
+use crate::drive::connection::State;
 use crate::drive::shared::Note;
 use crate::sys::clock::now_ns;
 use crate::sys::socket;
@@ -12,26 +12,6 @@ use crate::sys::socket;
 impl Worker {
     pub(super) fn begin_connects(&mut self, now_ns: u64) {
         while let Some(slot) = self.connector.take_due(now_ns) {
-            self.begin_connect(slot);
-        }
-    }
-
-    /// Cuts what the storm wants cut, and lets come back who is due.
-    pub(super) fn drive_storm(&mut self, now_ns: u64) {
-        let cut = self.storm.as_mut().map(|storm| storm.take_cut(now_ns)).unwrap_or_default();
-        for slot in cut {
-            // A reset, as of a client or a path that is gone, not a goodbye.
-            if let Some(socket) = &self.connections[slot as usize].socket {
-                let _ = socket.set_linger(Some(std::time::Duration::ZERO));
-            }
-            self.bury(slot);
-        }
-        // No event of theirs is in the port: the turn is over.
-        self.graveyard.clear();
-        while let Some(slot) = self.storm.as_mut().and_then(|storm| storm.take_retry(now_ns)) {
-            let connection = &mut self.connections[slot as usize];
-            let (id, topic) = (connection.id, connection.topic);
-            *connection = Connection::new(id, topic, None, None);
             self.begin_connect(slot);
         }
     }
@@ -74,8 +54,8 @@ impl Worker {
     }
 
     pub(super) fn fail_connect(&mut self, slot: u32, reason: &str) {
-        if let Some(storm) = self.storm.as_mut().filter(|storm| storm.is_away(slot)) {
-            storm.fail(slot, now_ns());
+        if self.cuts.is_away(slot) {
+            self.cuts.fail(slot, now_ns());
             return self.bury(slot);
         }
         self.connector.ended();

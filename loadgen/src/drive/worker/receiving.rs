@@ -117,16 +117,14 @@ impl Worker {
                 connection.partial.drain(..head_bytes);
                 connection.state = State::Open;
                 self.handshake.record(now_ns.saturating_sub(connection.started_ns));
-                match self.storm.as_mut().filter(|storm| storm.is_away(slot)) {
-                    Some(storm) => storm.recover(slot, now_ns),
-                    None => {
-                        self.opened += 1;
-                        self.connector.ended();
-                    }
+                if let (true, Some(socket)) = (connection.reading != Reading::Full, &connection.socket) {
+                    self.slow.set(slot, socket.as_raw_fd(), connection.reading, now_ns);
                 }
-                let reading = self.shared.load.connections[connection.id as usize].reading;
-                if let (true, Some(socket)) = (reading != Reading::Full, &connection.socket) {
-                    self.slow.add(slot, socket.as_raw_fd(), reading, now_ns);
+                if self.cuts.is_away(slot) {
+                    self.take_back(slot, now_ns);
+                } else {
+                    self.opened += 1;
+                    self.connector.ended();
                 }
                 true
             }
