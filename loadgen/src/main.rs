@@ -5,6 +5,7 @@ mod cli;
 mod cmd;
 mod compare;
 mod drive;
+mod live;
 mod measure;
 mod peer;
 mod report;

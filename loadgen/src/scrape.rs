@@ -70,7 +70,7 @@ fn fetch(address: std::net::SocketAddr, host: &str, path: &str) -> std::io::Resu
 }
 
 /// Lines `name{labels} value [time]`; comments, and what is no finite number, are passed over.
-fn parse(page: &str) -> Samples {
+pub(crate) fn parse(page: &str) -> Samples {
     let sample = |line: &str| {
         let end = line.rfind('}').map_or_else(|| line.find(' '), |at| Some(at + 1))?;
         let (name, rest) = line.split_at(end);

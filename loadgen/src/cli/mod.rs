@@ -105,6 +105,9 @@ pub(crate) struct TargetArgs {
     /// No line per second.
     #[arg(long)]
     pub(crate) quiet: bool,
+    /// Where Prometheus may ask while it runs, http://ADDR/metrics; port 0 takes a free one and says it.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
 }
 
 /// Messages, and for how long.

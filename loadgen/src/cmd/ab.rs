@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::Exit;
-use super::load::{find, is_json_on_stdout, run_load, usage, write, write_json};
+use super::load::{find, is_json_on_stdout, live, run_load, usage, write, write_json};
 use crate::cli::AbArgs;
 use crate::compare::rank::{self, Estimate, Outcome};
+use crate::live::Live;
 use crate::report::Report;
 use crate::report::env::Env;
 use crate::report::verdict::Verdict;
@@ -54,12 +55,13 @@ pub(crate) fn ab(args: &AbArgs) -> Result<Exit, (Exit, String)> {
         return Err(usage(format!("a confidence of {} needs at least {pairs_min} pairs", args.confidence)));
     }
     let metric = args.fail_on.metric;
+    let mut live = live(&args.run.target)?;
     let (mut pairs, mut invalid_runs) = (Vec::new(), 0);
     for (index, is_a_first) in order(args.pairs, args.run.target.seed.unwrap_or(1)).into_iter().enumerate() {
         let commands = if is_a_first { [&args.a, &args.b] } else { [&args.b, &args.a] };
         let mut values = [0.0; 2];
         for (value, command) in values.iter_mut().zip(commands) {
-            let report = measure(command, args)?;
+            let report = measure(command, args, &mut live)?;
             invalid_runs += usize::from(report.verdict == Verdict::Invalid);
             let measured = metric.value(&report).filter(|value| *value > 0.0);
             *value = measured.ok_or_else(|| (Exit::Failed, format!("{command:?} gave no {}", args.fail_on.text)))?;
@@ -112,14 +114,14 @@ fn order(pairs: usize, seed: u64) -> Vec<bool> {
     order
 }
 
-fn measure(command: &str, args: &AbArgs) -> Result<Report, (Exit, String)> {
+fn measure(command: &str, args: &AbArgs, live: &mut Live) -> Result<Report, (Exit, String)> {
     let (load, slo) = run_load(&args.run)?;
     let mut server = Server::start(command)?;
     server.wait_until_it_listens(load.address)?;
     let mut run = args.run.target.clone();
     run.server_pid = Some(server.child.id());
     let env = Env::read(run.url.as_deref().unwrap_or_default(), load.seed, load.measure_ns as f64 / 1e9);
-    let (found, facts) = find(load, &run, None)?;
+    let (found, facts) = find(load, &run, None, slo.as_ref(), live)?;
     server.stop()?;
     let report = Report::new(&facts, &found, slo.as_ref(), env);
     match &report.failure {

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Exit;
-use super::load::{connect_jitter_ns, find, is_json_on_stdout, target, usage, write_json};
+use super::load::{connect_jitter_ns, find, is_json_on_stdout, live, target, usage, write_json};
 use crate::cli::IdleArgs;
 use crate::report::SCHEMA;
 use crate::report::env::Env;
@@ -51,7 +51,7 @@ pub(crate) fn idle(args: &IdleArgs) -> Result<Exit, (Exit, String)> {
     };
     let target = target(&args.target, None).map_err(usage)?;
     let load = build::echo(&target, &common, args.connections, Pacing::Outstanding(1), Some(args.messages));
-    let (found, _) = find(load.map_err(usage)?, &args.target, Some(args.hold))?;
+    let (found, _) = find(load.map_err(usage)?, &args.target, Some(args.hold), None, &mut live(&args.target)?)?;
     let opened = found.connections.opened.max(1) as f64;
     let memory = found.window.server_memory;
     let growth = |before: u64, after: u64| (after as f64 - before as f64) / opened;

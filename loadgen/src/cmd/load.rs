@@ -6,6 +6,7 @@ use super::Exit;
 use crate::cli::{DriverArg, EchoArgs, RunArgs, StormArgs, TargetArgs, TrafficArgs};
 use crate::drive::conductor::{self, Options};
 use crate::drive::findings::Findings;
+use crate::live::Live;
 use crate::report::env::Env;
 use crate::report::slo::Slo;
 use crate::report::verdict::Verdict;
@@ -118,11 +119,21 @@ pub(super) fn target(args: &TargetArgs, or: Option<&str>) -> Result<Target, Stri
     Ok(Target { url, address, tls, headers: args.headers.clone(), subprotocols: args.subprotocols.clone() })
 }
 
+/// Where the runs of a command are shown while they go on.
+pub(super) fn live(args: &TargetArgs) -> Result<Live, (Exit, String)> {
+    Live::new(args.quiet, args.metrics_listen).map_err(|e| {
+        let address = args.metrics_listen.map(|address| address.to_string()).unwrap_or_default();
+        (Exit::Failed, format!("cannot listen on {address}: {e}"))
+    })
+}
+
 /// Drives a load and makes its findings, with the facts that the report needs.
 pub(super) fn find(
     load: Load,
     args: &TargetArgs,
     idle_hold_ns: Option<u64>,
+    slo: Option<&Slo>,
+    live: &mut Live,
 ) -> Result<(Findings, LoadFacts), (Exit, String)> {
     let files =
         limits::raise_open_files().map_err(|e| (Exit::Failed, format!("cannot raise the open-file limit: {e}")))?;
@@ -146,9 +157,11 @@ pub(super) fn find(
     let driver = driver(args.driver)?;
     let facts = LoadFacts::new(&load, threads, driver.name());
     let server_metrics = args.server_metrics.clone();
+    let latency_limit_us = slo.and_then(Slo::latency_limit_us);
     let options =
-        Options { idle_hold_ns, threads, driver, server_pid: args.server_pid, server_metrics, is_live: !args.quiet };
-    let found = conductor::run(load, &options).map_err(|e| (Exit::Failed, format!("this machine refuses: {e}")))?;
+        Options { idle_hold_ns, threads, driver, server_pid: args.server_pid, server_metrics, latency_limit_us };
+    let found =
+        conductor::run(load, &options, live).map_err(|e| (Exit::Failed, format!("this machine refuses: {e}")))?;
     Ok((found, facts))
 }
 
@@ -194,7 +207,7 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), (Exit, String)> {
 
 fn drive(load: Load, args: &TargetArgs, slo: Option<&Slo>) -> Result<Exit, (Exit, String)> {
     let env = Env::read(args.url.as_deref().unwrap_or_default(), load.seed, load.measure_ns as f64 / 1e9);
-    let (found, facts) = find(load, args, None)?;
+    let (found, facts) = find(load, args, None, slo, &mut live(args)?)?;
     let report = Report::new(&facts, &found, slo, env);
     if !is_json_on_stdout(args.json.as_deref()) {
         print!("{}", table::render(&report));

@@ -4,8 +4,9 @@
 use serde::Serialize;
 
 use super::Exit;
-use super::load::{find, is_json_on_stdout, run_load, usage, write_json};
+use super::load::{find, is_json_on_stdout, live, run_load, usage, write_json};
 use crate::cli::{SearchArgs, SearchOver};
+use crate::live::Live;
 use crate::report::Report;
 use crate::report::env::Env;
 use crate::report::slo::Slo;
@@ -43,6 +44,7 @@ struct Probe {
 
 struct Search<'a> {
     args: &'a SearchArgs,
+    live: Live,
     runs: Vec<Probe>,
 }
 
@@ -57,7 +59,7 @@ pub(crate) fn search(args: &SearchArgs) -> Result<Exit, (Exit, String)> {
     if args.to <= args.from {
         return Err(usage("--to must be above --from".into()));
     }
-    let mut search = Search { args, runs: Vec::new() };
+    let mut search = Search { args, live: live(&args.run.target)?, runs: Vec::new() };
     let (holds, fails) = search.bracket()?;
     let (holds, fails) = search.bisect(holds, fails)?;
     let limited_by = search.runs.iter().rev().find(|probe| !probe.held).map(|probe| probe.broken.clone());
@@ -158,7 +160,7 @@ impl Search<'_> {
         }
         let (load, slo) = run_load(&args)?;
         let env = Env::read(args.target.url.as_deref().unwrap_or_default(), load.seed, load.measure_ns as f64 / 1e9);
-        let (found, facts) = find(load, &args.target, None)?;
+        let (found, facts) = find(load, &args.target, None, slo.as_ref(), &mut self.live)?;
         let report = Report::new(&facts, &found, slo.as_ref(), env);
         let held = report.slo.held == Some(true);
         let broken = report.slo.clauses.iter().filter(|clause| clause.held == Some(false));

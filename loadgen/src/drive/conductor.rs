@@ -1,7 +1,6 @@
 //! The conductor: starts the threads, takes them through the phases, reads the server's usage at the edges of the
 //! measured window, and gathers what everybody has found.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,13 +8,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::findings::{Connections, Findings, Interval, Second};
+use super::findings::{Connections, Findings};
 use super::happenings::Happenings;
 use super::outcome::Outcome;
 use super::shared::{Note, Progress, Schedule, Shared, Stage};
+use super::timeline::Timeline;
+use super::watch::Watch;
 use super::window::{Snapshot, Window};
 use super::worker::Worker;
-use crate::measure::recorder::Recorder;
+use crate::live::{Live, Phase};
 use crate::measure::stamp::Stamper;
 use crate::scrape::MetricsUrl;
 use crate::sys::clock::now_ns;
@@ -42,15 +43,15 @@ pub(crate) struct Options {
     pub(crate) server_pid: Option<u32>,
     /// The server's own counters, in Prometheus' text form.
     pub(crate) server_metrics: Option<MetricsUrl>,
-    /// Print a line per second to stderr.
-    pub(crate) is_live: bool,
+    /// The latency that the SLO asks for, against which the generator is judged while the run goes on.
+    pub(crate) latency_limit_us: Option<f64>,
 }
 
-/// Runs a load from the first connect to the last Close.
+/// Runs a load from the first connect to the last Close, and shows on `live` where it stands.
 ///
 /// # Errors
 /// When this machine refuses what a thread needs; what goes wrong between the two ends is among the findings.
-pub(crate) fn run(load: Load, options: &Options) -> std::io::Result<Findings> {
+pub(crate) fn run(load: Load, options: &Options, live: &mut Live) -> std::io::Result<Findings> {
     let (notes, inbox) = channel();
     let stamper = Arc::new(Stamper::new(load.run, load.seed, load.size_max()));
     let shared = Arc::new(Shared::new(load, options.threads, notes)?);
@@ -78,20 +79,19 @@ pub(crate) fn run(load: Load, options: &Options) -> std::io::Result<Findings> {
         inbox,
         options,
         connections: Connections { asked: shared.load.connections.len() as u64, ..Connections::default() },
-        response_of_second: BTreeMap::new(),
-        seconds: Vec::new(),
+        timeline: Timeline::new(),
         failure: None,
         happenings: Happenings::new(&shared.load, options.server_pid),
+        watch: Watch::new(live, &shared, options.latency_limit_us),
         shared,
         memory_before,
-        response: Recorder::new(),
-        intervals: Vec::new(),
     };
     let window = match (conductor.connect(), options.idle_hold_ns) {
         (false, _) => Window::default(),
         (true, None) => conductor.measure(),
         (true, Some(hold_ns)) => conductor.idle(hold_ns),
     };
+    conductor.watch.end();
     conductor.shared.enter(Stage::Close);
     let outcomes = threads.into_iter().map(|thread| thread.join().expect("a thread of the generator panicked"));
     let outcomes = outcomes.collect::<std::io::Result<Vec<_>>>()?;
@@ -103,22 +103,17 @@ struct Conductor<'a> {
     inbox: Receiver<Note>,
     options: &'a Options,
     connections: Connections,
-    /// Response latencies by second, as far as the threads have handed them over.
-    response_of_second: BTreeMap<u64, Recorder>,
-    seconds: Vec<Second>,
+    timeline: Timeline,
     failure: Option<String>,
     happenings: Happenings,
     memory_before: Option<Memory>,
-    /// Response latencies of all seconds that are complete.
-    response: Recorder,
-    intervals: Vec<Interval>,
+    watch: Watch<'a>,
 }
 
 impl Conductor<'_> {
     /// Waits until all connections are open; false if that cannot be.
     fn connect(&mut self) -> bool {
         let began_ns = now_ns();
-        let mut said_ns = began_ns;
         loop {
             self.look(LOOK);
             self.connections.opened = self.shared.sum(|p| &p.opened);
@@ -140,10 +135,6 @@ impl Conductor<'_> {
                 self.failure = Some("stopped by a signal while connecting".into());
                 return false;
             }
-            if self.options.is_live && now_ns() - said_ns >= SECOND_NS {
-                said_ns = now_ns();
-                eprintln!("connecting: {} of {}", self.connections.opened, self.connections.asked);
-            }
         }
     }
 
@@ -155,13 +146,17 @@ impl Conductor<'_> {
         let schedule =
             Schedule { start_ns, measure_ns: start_ns + warmup_ns, end_ns: start_ns + warmup_ns + measure_ns };
         self.happenings.start(schedule.measure_ns);
+        self.watch.start(schedule);
+        self.watch.enter(Phase::WarmUp);
         self.shared.start(schedule);
         self.watch_until(schedule.measure_ns, start_ns);
+        self.watch.enter(Phase::Measuring);
         let before = self.snapshot();
         self.watch_until(schedule.end_ns, start_ns);
         let after = self.snapshot();
         let memory = self.server_memory();
         self.happenings.end();
+        self.watch.enter(Phase::Draining);
         self.drain(schedule.end_ns + drain_ns);
         Window::between(&before, &after, self.memory_before.zip(memory))
     }
@@ -175,6 +170,7 @@ impl Conductor<'_> {
             return None;
         }
         let start_ns = now_ns() + ((at - wall) * 1e9) as u64;
+        self.watch.enter(Phase::Waiting);
         self.watch_until(start_ns.saturating_sub(20_000_000), u64::MAX);
         Some(start_ns)
     }
@@ -183,7 +179,10 @@ impl Conductor<'_> {
     fn idle(&mut self, hold_ns: u64) -> Window {
         let start_ns = now_ns();
         let end_ns = start_ns + self.shared.load.measure_ns;
-        self.shared.start(Schedule { start_ns, measure_ns: start_ns, end_ns });
+        let schedule = Schedule { start_ns, measure_ns: start_ns, end_ns };
+        self.watch.start(schedule);
+        self.watch.enter(Phase::Idle);
+        self.shared.start(schedule);
         self.drain(end_ns);
         if self.failure.is_none() && now_ns() >= end_ns {
             self.failure = Some("not every connection got its messages back: is this an echo endpoint?".into());
@@ -213,7 +212,7 @@ impl Conductor<'_> {
             let left = Duration::from_nanos(next_ns.saturating_sub(now_ns()));
             self.look(left.min(LOOK));
             self.drive_events();
-            self.drive_live(start_ns);
+            self.count_second(start_ns);
             self.judge();
         }
     }
@@ -222,8 +221,7 @@ impl Conductor<'_> {
     fn drive_events(&mut self) {
         while let Some(happened) = self.happenings.take_due(now_ns()) {
             match happened {
-                Ok(what) if self.options.is_live => eprintln!("event: {what}"),
-                Ok(_) => {}
+                Ok(what) => self.watch.say(&format!("event: {what}")),
                 Err(reason) => {
                     self.failure.get_or_insert(reason);
                 }
@@ -269,9 +267,13 @@ impl Conductor<'_> {
     /// Takes what the threads report, for up to `patience`.
     fn look(&mut self, patience: Duration) {
         let mut next = self.inbox.recv_timeout(patience);
+        self.watch.look(&self.shared, &self.connections);
         loop {
             match next {
-                Ok(Note::Interval(second, response)) => self.take_interval(second, &response),
+                Ok(Note::Interval { thread, second, response, own }) => {
+                    self.watch.take(thread, &response, own);
+                    self.timeline.take(second, &response);
+                }
                 Ok(Note::ConnectFailed(reason)) => {
                     self.connections.failed += 1;
                     *self.connections.reasons.entry(reason).or_default() += 1;
@@ -294,20 +296,11 @@ impl Conductor<'_> {
         }
     }
 
-    fn drive_live(&mut self, start_ns: u64) {
-        let at = now_ns().saturating_sub(start_ns) / SECOND_NS;
-        let (sent, delivered) = (self.shared.sum(|p| &p.sent), self.shared.sum(|p| &p.booked));
+    fn count_second(&mut self, start_ns: u64) {
         let gone = self.shared.sum(|p| &p.ended) + self.shared.sum(|p| &p.away) + self.shared.sum(|p| &p.left);
         let open = self.shared.sum(|p| &p.opened).saturating_sub(gone);
-        if at <= self.seconds.len() as u64 {
-            return;
-        }
-        let before = self.seconds.iter().fold((0, 0), |sum, second| (sum.0 + second.sent, sum.1 + second.delivered));
-        let second = Second { at, sent: sent - before.0, delivered: delivered - before.1, open };
-        self.seconds.push(second);
-        if self.options.is_live {
-            eprintln!("{:>4} s  sent {:>9}/s  delivered {:>11}/s  open {open}", at, second.sent, second.delivered);
-        }
+        let (sent, delivered) = (self.shared.sum(|p| &p.sent), self.shared.sum(|p| &p.booked));
+        self.timeline.count(now_ns().saturating_sub(start_ns), sent, delivered, open);
     }
 
     fn snapshot(&mut self) -> Snapshot {
@@ -333,7 +326,7 @@ impl Conductor<'_> {
         self.connections.slow = self.shared.load.connections.iter().filter(|c| c.is_slow).count() as u64;
         self.connections.left = self.shared.sum(|p| &p.left);
         self.connections.slow_ended = self.shared.sum(|p| &p.slow_ended);
-        let last_second = self.response_of_second.keys().last().copied().unwrap_or(self.intervals.len() as u64) + 1;
+        let last_second = self.timeline.last_second();
         let mut outcomes = outcomes.into_iter();
         let mut measured = vec![0..0; self.shared.load.publishers.len()];
         let first = outcomes.next().expect("there is at least one thread");
@@ -343,21 +336,22 @@ impl Conductor<'_> {
             outcome.measured.iter().for_each(|(id, range): &(u32, Range<u32>)| measured[*id as usize] = range.clone());
         }
         all.tally.close(&self.shared.load, &measured);
-        self.take_interval(last_second, &all.tally.take_interval());
+        self.timeline.take(last_second, &all.tally.take_interval());
         for outcome in &mut rest {
             outcome.tally.close(&self.shared.load, &measured);
-            self.take_interval(last_second, &outcome.tally.take_interval());
+            self.timeline.take(last_second, &outcome.tally.take_interval());
             all.merge(outcome);
         }
-        while self.close_interval() {}
+        self.timeline.close();
         // Who was away was not to be reached.
         all.figures.expected -= all.tally.counts.missed;
-        let service = if self.shared.load.is_closed_loop() { self.response.clone() } else { all.tally.service };
+        let service =
+            if self.shared.load.is_closed_loop() { self.timeline.response.clone() } else { all.tally.service };
         Findings {
             connections: self.connections,
             counts: all.tally.counts,
             figures: all.figures,
-            response: self.response,
+            response: self.timeline.response,
             service,
             completion: all.tally.completion,
             spread: all.tally.spread,
@@ -368,29 +362,8 @@ impl Conductor<'_> {
             busy_share_max: all.busy_share,
             window,
             failure: self.failure,
-            seconds: self.seconds,
-            intervals: self.intervals,
+            seconds: self.timeline.seconds,
+            intervals: self.timeline.intervals,
         }
-    }
-
-    /// Threads may be a second apart; what is two seconds old is complete.
-    fn take_interval(&mut self, second: u64, response: &Recorder) {
-        self.response_of_second.entry(second).or_insert_with(Recorder::new).add(response);
-        if self.response_of_second.len() > 3 {
-            self.close_interval();
-        }
-    }
-
-    fn close_interval(&mut self) -> bool {
-        let Some((second, response)) = self.response_of_second.pop_first() else { return false };
-        self.response.add(&response);
-        self.intervals.push(Interval {
-            second,
-            p50_us: response.quantile_us(0.5),
-            p99_us: response.quantile_us(0.99),
-            max_us: response.max_us(),
-            encoded: response.encode(),
-        });
-        true
     }
 }

@@ -12,5 +12,7 @@ mod outcome;
 mod publishing;
 mod shared;
 mod slow;
+mod timeline;
+mod watch;
 mod window;
 mod worker;

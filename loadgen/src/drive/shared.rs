@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, OnceLock};
 
+use super::watch::OwnSoFar;
 use crate::measure::recorder::Recorder;
 use crate::measure::track::SharedTrack;
 use crate::sys::wake::Wake;
@@ -60,8 +61,8 @@ pub(super) struct Progress {
 /// News from a thread to the conductor.
 #[derive(Debug)]
 pub(super) enum Note {
-    /// Response latencies of one second, counted from 1 after the schedule's start.
-    Interval(u64, Recorder),
+    /// What a thread has seen in one second, counted from 1 after the schedule's start.
+    Interval { thread: usize, second: u64, response: Recorder, own: Box<OwnSoFar> },
     /// A connection could not be opened.
     ConnectFailed(String),
     /// An open connection ended before the close phase; why.

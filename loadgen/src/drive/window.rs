@@ -77,7 +77,7 @@ impl Window {
     }
 }
 
-fn usage_between(before: &Usage, after: &Usage) -> Usage {
+pub(super) fn usage_between(before: &Usage, after: &Usage) -> Usage {
     Usage {
         cpu_ns: after.cpu_ns.saturating_sub(before.cpu_ns),
         run_delay_ns: after.run_delay_ns.saturating_sub(before.run_delay_ns),
@@ -85,7 +85,7 @@ fn usage_between(before: &Usage, after: &Usage) -> Usage {
     }
 }
 
-fn share_between(before: (u64, u64), after: (u64, u64)) -> f64 {
+pub(super) fn share_between(before: (u64, u64), after: (u64, u64)) -> f64 {
     let total = after.1.saturating_sub(before.1).max(1);
     after.0.saturating_sub(before.0) as f64 / total as f64
 }

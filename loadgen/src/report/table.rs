@@ -9,12 +9,7 @@ use super::verdict::Verdict;
 /// The whole summary, with a line end at the end.
 pub(crate) fn render(report: &Report) -> String {
     let mut out = String::new();
-    let verdict = match report.verdict {
-        Verdict::Valid => "VALID",
-        Verdict::Degraded => "DEGRADED",
-        Verdict::Invalid => "INVALID",
-    };
-    put(&mut out, "verdict", verdict);
+    put(&mut out, "verdict", report.verdict.name());
     report.reasons.iter().for_each(|reason| put(&mut out, "  because", reason));
     if let Some(failure) = &report.failure {
         put(&mut out, "failure", failure);

@@ -16,6 +16,16 @@ pub(crate) enum Verdict {
     Invalid,
 }
 
+impl Verdict {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Valid => "VALID",
+            Self::Degraded => "DEGRADED",
+            Self::Invalid => "INVALID",
+        }
+    }
+}
+
 /// Limits above which a run is degraded, and above which it is invalid.
 struct Limit {
     degraded: f64,

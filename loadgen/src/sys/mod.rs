@@ -7,5 +7,6 @@ pub(crate) mod port;
 pub(crate) mod procfs;
 pub(crate) mod signal;
 pub(crate) mod socket;
+pub(crate) mod terminal;
 pub(crate) mod uring;
 pub(crate) mod wake;

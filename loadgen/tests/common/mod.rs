@@ -80,11 +80,18 @@ impl Running {
 
     /// Waits for the live line of a second.
     pub(crate) fn wait_for_second(&mut self, second: u64) {
-        let start = format!("{second:>4} s");
+        self.wait_for_line(&format!("{second:>4} s"));
+    }
+
+    /// Waits for a line on stderr that begins like this, and returns the rest of it.
+    pub(crate) fn wait_for_line(&mut self, start: &str) -> String {
         let mut line = String::new();
-        while !line.starts_with(&start) {
+        loop {
             line.clear();
-            assert_ne!(self.stderr.read_line(&mut line).unwrap(), 0, "it ended before second {second}");
+            assert_ne!(self.stderr.read_line(&mut line).unwrap(), 0, "it ended before it said {start:?}");
+            if let Some(rest) = line.strip_prefix(start) {
+                return rest.to_owned();
+            }
         }
     }
 

@@ -24,6 +24,7 @@ use super::outcome::Outcome;
 use super::publishing::Publishing;
 use super::shared::{Note, Shared, Stage, thread_of};
 use super::slow::SlowReaders;
+use super::watch::OwnSoFar;
 use crate::measure::recorder::Recorder;
 use crate::measure::stamp::Stamper;
 use crate::measure::tally::Tally;
@@ -156,8 +157,7 @@ impl Worker {
             self.wait(now_ns)?;
         }
         self.close_all()?;
-        let measured_ns = self.tally.measured.end - self.tally.measured.start;
-        let busy_share = 1.0 - self.waited_ns as f64 / measured_ns.max(1) as f64;
+        let busy_share = self.busy_share(self.tally.measured.end);
         let (figures, measured) = self.publishing.finish();
         Ok(Outcome {
             tally: self.tally,
@@ -166,7 +166,7 @@ impl Worker {
             handshake: self.handshake,
             turns: self.turns,
             cuts: self.cuts.figures,
-            busy_share: busy_share.clamp(0.0, 1.0),
+            busy_share,
         })
     }
 
@@ -196,8 +196,21 @@ impl Worker {
             self.publishing.give_up_stalled(now_ns);
             let start_ns = self.shared.schedule().map_or(now_ns, |schedule| schedule.start_ns);
             let second = (self.next_second_ns - start_ns) / SECOND_NS - 1;
-            let _ = self.shared.notes.send(Note::Interval(second, self.tally.take_interval()));
+            let (response, own) = (self.tally.take_interval(), self.own_so_far(now_ns));
+            let _ = self.shared.notes.send(Note::Interval { thread: self.index, second, response, own });
         }
+    }
+
+    fn own_so_far(&self, now_ns: u64) -> Box<OwnSoFar> {
+        let (figures, turns) = (self.publishing.figures.clone(), self.turns.clone());
+        Box::new(OwnSoFar { figures, turns, busy_share: self.busy_share(now_ns) })
+    }
+
+    /// Share of the measured time up to `now_ns` in which this thread did not wait.
+    fn busy_share(&self, now_ns: u64) -> f64 {
+        let measured = &self.tally.measured;
+        let measured_ns = now_ns.min(measured.end).saturating_sub(measured.start);
+        (1.0 - self.waited_ns as f64 / measured_ns.max(1) as f64).clamp(0.0, 1.0)
     }
 
     fn store_progress(&self, now_ns: u64) {
