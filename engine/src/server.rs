@@ -22,7 +22,6 @@ use crate::control::{http, runtime};
 use crate::counters::Counters;
 use crate::gateway::Hooks;
 use crate::mesh::node;
-use crate::modes;
 use crate::shard::{Clock, Parts, host};
 use crate::sys::affinity::{Cores, Placement, pin_thread};
 use crate::sys::{limits, probe, socket};
@@ -102,12 +101,6 @@ impl Server {
         }
         for line in config.warnings() {
             tracing::warn!("{line}");
-        }
-        for endpoint in config.endpoints.iter().filter(|endpoint| !modes::is_built(endpoint.mode)) {
-            tracing::warn!("endpoint {}: this build does not serve mode {}", endpoint.path, endpoint.mode);
-        }
-        if !config.endpoints.iter().any(|endpoint| modes::is_built(endpoint.mode)) {
-            return Err(StartError("this build serves none of the configured endpoints".to_owned()));
         }
         let shards = placement.cores.len();
         let listeners = listen(config, shards)?;

@@ -14,6 +14,7 @@ use crate::net::port::ConnectionId;
 use crate::net::request::PlainRequest;
 use crate::relay::home::Shared;
 use crate::relay::ledger::Ledger;
+use crate::relay::members::Named;
 use crate::relay::segment::Segment;
 use crate::relay::topic::Home;
 
@@ -64,6 +65,14 @@ pub struct Report {
     pub connections: u64,
 }
 
+/// A newcomer's wish.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub home: Home,
+    pub id: ConnectionId,
+    pub wanted: Box<str>,
+}
+
 /// A boxed record.
 pub(crate) enum Message {
     /// Reader → home: the first subscriber of the sender's shard.
@@ -74,6 +83,12 @@ pub(crate) enum Message {
     Refused { topic: u32 },
     /// Reader → home: the last subscriber has left; follows all its publishes.
     Unsubscribe { home: Home },
+    /// Reader → home: a connection asks for a name.
+    Claim(Claim),
+    /// Home → reader: the name and where its subscription starts, or that there is none left.
+    Named { id: ConnectionId, named: Option<Named> },
+    /// Reader → home: the connection in `slot` gives its name back; follows its publishes and its claim.
+    Leave { home: Home, slot: u32 },
     /// Reader → home: a large message, already framed.
     Publish { to: PublishMeta, frame: Bytes },
     /// Shard → control: something happened to a connection of the gateway.

@@ -5,9 +5,9 @@ use std::any::Any;
 use bytes::Bytes;
 use proto::{CloseCode, Opcode, Payload};
 
-use crate::counters::Ended;
+use crate::counters::{Dropped, Ended};
 use crate::gateway::Tags;
-use crate::shard::Shard;
+use crate::shard::{Shard, log};
 
 /// One connection, in the hands of its mode.
 pub(crate) struct Actions<'s> {
@@ -53,6 +53,18 @@ impl<'s> Actions<'s> {
     /// Tells the applications of its end.
     pub(crate) fn leave_gateway(&mut self) {
         self.shard.leave_gateway(self.slot);
+    }
+
+    /// Says in the log why a message of this connection is not taken, and counts it.
+    pub(crate) fn drop_message(&mut self, reason: Dropped, why: impl FnOnce() -> String) {
+        self.shard.counters().dropped(reason, 1);
+        let connection = self.shard.connections.at(self.slot);
+        log::warn(&log::CHAT, || format!("dropped a message of {} ({reason}): {}", connection.peer_address(), why()));
+    }
+
+    /// Now, in µs of the server's clock.
+    pub(crate) fn now_us(&self) -> u64 {
+        self.shard.now_us
     }
 
     /// What the mode keeps for the connection.

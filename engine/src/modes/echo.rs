@@ -25,7 +25,7 @@ struct Options {
 impl Mode for Echo {
     fn admit(&self, request: &Request<'_>) -> Result<Admission, Refusal> {
         let options = parse(request.head)?;
-        Ok(Admission { topic: None, state: options.map(|options| Box::new(options) as _) })
+        Ok(Admission { state: options.map(|options| Box::new(options) as _), ..Admission::default() })
     }
 
     fn opened(&self, actions: &mut Actions<'_>) {

@@ -4,6 +4,7 @@
 //! A new mode is a file beside these and a line in [`build`]; `net/` does not change.
 
 mod actions;
+mod chat;
 mod echo;
 mod gateway;
 mod relay;
@@ -33,6 +34,8 @@ pub(crate) struct Request<'a> {
 pub(crate) struct Admission {
     /// The topic that the connection hears from its 101 on.
     pub topic: Option<String>,
+    /// The name it wants in the topic; the home gives it that or another. Only for modes with [`Mode::members`].
+    pub member: Option<Box<str>>,
     /// What the mode keeps for the connection.
     pub state: Option<Box<dyn Any>>,
 }
@@ -55,10 +58,34 @@ impl Refusal {
     }
 }
 
+/// What becomes of a member of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Membership {
+    Joined,
+    Left,
+}
+
+/// Customs of topics whose subscribers have names. Asked at the topic's home.
+pub(crate) trait Members {
+    /// True for names that nobody may have.
+    fn is_reserved(&self, name: &str) -> bool;
+
+    /// What everybody hears of a member.
+    fn notice(&self, name: &str, change: Membership) -> String;
+}
+
 /// What a mode is. All calls come from the connection's shard, in the order of the connection's frames.
 pub(crate) trait Mode {
     /// Decides about a handshake.
     fn admit(&self, request: &Request<'_>) -> Result<Admission, Refusal>;
+
+    /// The customs among the members of its topics, if they have members.
+    fn members(&self) -> Option<&dyn Members> {
+        None
+    }
+
+    /// The connection has a name in its topic; [`Mode::opened`] follows.
+    fn named(&self, _actions: &mut Actions<'_>, _name: &str) {}
 
     /// The 101 is on its way and the subscription, if any, stands.
     fn opened(&self, _actions: &mut Actions<'_>) {}
@@ -73,17 +100,12 @@ pub(crate) trait Mode {
     fn closed(&self, _actions: &mut Actions<'_>, _reason: Ended) {}
 }
 
-/// Modes that this build serves.
-pub(crate) fn is_built(kind: Kind) -> bool {
-    matches!(kind, Kind::Relay | Kind::Echo | Kind::Gateway)
-}
-
 /// The mode of an endpoint.
-pub(crate) fn build(config: &EndpointConfig) -> Option<Box<dyn Mode>> {
+pub(crate) fn build(config: &EndpointConfig) -> Box<dyn Mode> {
     match config.mode {
-        Kind::Relay => Some(Box::new(relay::Relay)),
-        Kind::Echo => Some(Box::new(echo::Echo)),
-        Kind::Gateway => Some(Box::new(gateway::Gateway::new(config))),
-        _ => None,
+        Kind::Relay => Box::new(relay::Relay),
+        Kind::Chat => Box::new(chat::Chat::new(config)),
+        Kind::Echo => Box::new(echo::Echo),
+        Kind::Gateway => Box::new(gateway::Gateway::new(config)),
     }
 }

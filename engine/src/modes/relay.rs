@@ -10,7 +10,7 @@ pub(super) struct Relay;
 
 impl Mode for Relay {
     fn admit(&self, request: &Request<'_>) -> Result<Admission, Refusal> {
-        Ok(Admission { topic: Some(request.path.to_owned()), state: None })
+        Ok(Admission { topic: Some(request.path.to_owned()), ..Admission::default() })
     }
 
     fn message(&self, actions: &mut Actions<'_>, message: Message<'_>) {

@@ -42,9 +42,10 @@ impl Acceptor {
         self.retry_us
     }
 
-    /// A mark for the next connection's messages: the shard in the upper 6 bits, a count below.
+    /// A mark for the next connection's messages: the shard in the upper 6 bits, a count from 1 below. Never
+    /// [`crate::relay::members::SERVER`].
     fn origin(&mut self) -> u32 {
-        self.next_origin = self.next_origin.wrapping_add(1) & 0x03ff_ffff;
+        self.next_origin = self.next_origin % 0x03ff_ffff + 1;
         self.shard << 26 | self.next_origin
     }
 }

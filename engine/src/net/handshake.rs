@@ -116,21 +116,19 @@ impl Shard {
             self.open(slot);
             return Ok(());
         };
-        match self.subscribe(slot, index, &topic) {
+        match self.subscribe(slot, index, &topic, admission.member) {
             Subscribed::Now => self.open(slot),
             Subscribed::Later => self.connections.at_mut(slot).phase = Phase::Joining,
-            Subscribed::Refused => {
-                self.refuse_topic(slot);
-            }
+            Subscribed::Refused(why) => self.refuse_subscription(slot, why),
         }
         Ok(())
     }
 
-    /// The topic cannot be had: the prepared 101 is taken back.
-    pub(crate) fn refuse_topic(&mut self, slot: u32) {
+    /// The topic, or a name in it, cannot be had: the prepared 101 is taken back.
+    pub(crate) fn refuse_subscription(&mut self, slot: u32, why: &str) {
         self.discard_outbox(slot);
         self.unsubscribe(slot, Dropped::Disconnected, false);
-        self.refuse(slot, 503, Refused::Full, "there are as many topics as the server takes");
+        self.refuse(slot, 503, Refused::Full, why);
     }
 
     /// The subscription, if any, stands: from here it is a WebSocket.

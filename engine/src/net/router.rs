@@ -35,7 +35,7 @@ impl Endpoint {
                 message_bytes_max: config.message_bytes_max,
                 frame_bytes_max: config.frame_bytes_max,
             },
-            mode: modes::build(config)?,
+            mode: modes::build(config),
             bounds: Bounds { window_bytes: config.publish_window_bytes, retained_bytes: config.topic_log_bytes_max },
             skip_slow: config.slow_consumer == SlowConsumer::Skip,
             segments: pattern::segments(&config.path).ok()?,
@@ -54,7 +54,7 @@ pub(crate) struct Router {
 }
 
 impl Router {
-    /// A router over these endpoints; those whose mode is not built are left out.
+    /// A router over these endpoints; one whose path is no pattern, which a configuration is checked for, is left out.
     pub(crate) fn new(configs: &[EndpointConfig]) -> Self {
         Self {
             endpoints: configs.iter().enumerate().filter_map(|(index, config)| Endpoint::new(index, config)).collect(),

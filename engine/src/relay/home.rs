@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Release, Ordering::SeqCst, fence};
 
+use crate::relay::names::Names;
 use crate::relay::segment::{LogWriter, Segment};
 use crate::relay::view::Position;
 
@@ -83,6 +84,8 @@ pub(crate) struct HomeTopic {
     pub busy: bool,
     /// The tail at the last look.
     quiet_at: u64,
+    /// The names of its members, once it has any.
+    pub names: Option<Box<Names>>,
     writer: LogWriter,
     bounds: Bounds,
     /// Lower bound of all `attempted` marks when last computed.
@@ -102,6 +105,7 @@ impl HomeTopic {
             accepted: 0,
             busy: false,
             quiet_at: 0,
+            names: None,
             writer,
             bounds,
             attempted: 0,

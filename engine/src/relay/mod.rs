@@ -4,6 +4,8 @@
 mod fan_out;
 pub(crate) mod home;
 pub mod ledger;
+pub(crate) mod members;
+pub(crate) mod names;
 mod policy;
 mod publish;
 pub mod segment;

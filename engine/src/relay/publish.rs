@@ -83,7 +83,8 @@ impl Shard {
         self.append(to.home_slot, to.generation, |home| home.append_frame(frame, to.origin, at_us));
     }
 
-    fn append(&mut self, slot: u32, generation: u32, append: impl FnOnce(&mut HomeTopic) -> bool) {
+    /// Writes one message into the log of a topic that lives here.
+    pub(crate) fn append(&mut self, slot: u32, generation: u32, append: impl FnOnce(&mut HomeTopic) -> bool) {
         let home = self.topics.home_mut(slot, generation);
         // The publisher's own subscription keeps the topic alive until after its last message.
         let home = home.expect("a topic lives as long as somebody who publishes to it");

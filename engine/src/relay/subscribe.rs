@@ -10,8 +10,12 @@ use crate::net::connection::{Phase, Subscription};
 use crate::relay::home::{HomeTopic, Shared};
 use crate::relay::ledger::{Books, Owed};
 use crate::relay::segment::Segment;
-use crate::relay::topic::{Home, Topic};
+use crate::relay::topic::{Home, Joining, Topic};
+use crate::relay::view::Position;
 use crate::shard::Shard;
+
+/// Why a connection is refused that would be the first of one topic too many.
+const NO_TOPIC: &str = "there are as many topics as the server takes";
 
 /// How a subscription went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,13 +24,14 @@ pub(crate) enum Subscribed {
     Now,
     /// The home is asked.
     Later,
-    /// There are too many topics.
-    Refused,
+    /// It cannot be had, and why.
+    Refused(&'static str),
 }
 
 impl Shard {
-    /// Subscribes a connection to a topic; what the connection hears starts no later than the answer.
-    pub(crate) fn subscribe(&mut self, slot: u32, endpoint: u16, name: &str) -> Subscribed {
+    /// Subscribes a connection to a topic, as a member of this name if there is one; what the connection hears starts no
+    /// later than the answer.
+    pub(crate) fn subscribe(&mut self, slot: u32, endpoint: u16, name: &str, member: Option<Box<str>>) -> Subscribed {
         let name: Arc<str> = name.into();
         let key = (endpoint, Arc::clone(&name));
         let topic = match self.topics.by_name.get(&key) {
@@ -34,13 +39,15 @@ impl Shard {
             None => {
                 let home = self.topics.home_of(&name, self.shards);
                 let books = Books::under(&self.topics.books);
-                let topic = self.topics.topics.insert(Topic::joining(Arc::clone(&name), endpoint, home, books)) as u32;
+                let mut topic = Topic::joining(Arc::clone(&name), endpoint, home, books);
+                topic.has_members = member.is_some();
+                let topic = self.topics.topics.insert(topic) as u32;
                 self.topics.by_name.insert(key, topic);
                 if home as usize != self.index {
                     self.node.send(home as usize, Message::Subscribe { name, endpoint, topic }, 0);
                 } else if !self.join_own_home(topic) {
                     self.topics.remove(topic);
-                    return Subscribed::Refused;
+                    return Subscribed::Refused(NO_TOPIC);
                 }
                 topic
             }
@@ -48,12 +55,21 @@ impl Shard {
         let subscription = Subscription { topic, index: u32::MAX };
         self.connections.at_mut(slot).subscription = Some(subscription);
         if self.topics.topic(topic).is_live() {
-            self.add_subscriber(slot);
-            return Subscribed::Now;
+            return self.join(slot, topic, member);
         }
         let id = self.connections.id(slot);
-        self.topics.topic_mut(topic).joining.push(id);
+        self.topics.topic_mut(topic).joining.push_back(Joining { id, wanted: member, kept_from: None });
         Subscribed::Later
+    }
+
+    /// Puts a connection among the subscribers of its live topic: from the visible tail on, or once it has a name.
+    fn join(&mut self, slot: u32, topic: u32, member: Option<Box<str>>) -> Subscribed {
+        if let Some(wanted) = member {
+            return self.claim(slot, wanted);
+        }
+        let start = self.topics.topic(topic).view().tail();
+        self.add_subscriber(slot, start);
+        Subscribed::Now
     }
 
     fn join_own_home(&mut self, topic: u32) -> bool {
@@ -98,12 +114,12 @@ impl Shard {
         self.node.send(from, answer, 0);
     }
 
-    /// The home has answered: everybody who waited is subscribed and gets the 101.
+    /// The home has answered: everybody who waited is subscribed and gets the 101, members once they have a name.
     pub(crate) fn on_subscribed(&mut self, topic: u32, home: Home, shared: Arc<Shared>, segment: Arc<Segment>) {
         self.topics.go_live(topic, home, segment, shared);
-        for id in std::mem::take(&mut self.topics.topic_mut(topic).joining) {
-            if self.connections.is_current(id) && self.connections.at(id.slot).phase == Phase::Joining {
-                self.add_subscriber(id.slot);
+        for Joining { id, wanted, .. } in std::mem::take(&mut self.topics.topic_mut(topic).joining) {
+            let is_waiting = self.connections.is_current(id) && self.connections.at(id.slot).phase == Phase::Joining;
+            if is_waiting && self.join(id.slot, topic, wanted) == Subscribed::Now {
                 self.open(id.slot);
             }
         }
@@ -113,22 +129,21 @@ impl Shard {
     }
 
     pub(crate) fn on_refused(&mut self, topic: u32) {
-        for id in std::mem::take(&mut self.topics.topic_mut(topic).joining) {
+        for Joining { id, .. } in std::mem::take(&mut self.topics.topic_mut(topic).joining) {
             if self.connections.is_current(id) && self.connections.at(id.slot).phase == Phase::Joining {
                 self.connections.at_mut(id.slot).subscription = None;
-                self.refuse_topic(id.slot);
+                self.refuse_subscription(id.slot, NO_TOPIC);
             }
         }
         self.topics.remove(topic);
     }
 
-    /// Puts a connection among the subscribers of its live topic, from the visible tail on.
-    fn add_subscriber(&mut self, slot: u32) {
+    /// Puts a connection among the subscribers of its live topic, from `start` on.
+    pub(crate) fn add_subscriber(&mut self, slot: u32, start: Position) {
         let now_us = self.now_us;
         let connection = self.connections.at_mut(slot);
         let subscription = connection.subscription.as_mut().expect("it asked for a topic");
         let topic = self.topics.topic_mut(subscription.topic);
-        let start = topic.view().tail();
         subscription.index = topic.subscribe(slot, connection.origin, start, now_us);
     }
 
@@ -139,9 +154,14 @@ impl Shard {
         let Some(subscription) = self.connections.at_mut(slot).subscription.take() else { return };
         let index = subscription.topic;
         if subscription.index == u32::MAX {
-            self.topics.topic_mut(index).joining.retain(|joining| *joining != id);
-            // While the home is asked the topic stays: its answer is on the way.
-            return;
+            let topic = self.topics.topic_mut(index);
+            let (home, place) = (topic.home, topic.joining.iter().position(|joining| joining.id == id));
+            let joining = place.and_then(|place| topic.joining.remove(place));
+            if joining.is_some_and(|joining| joining.kept_from.is_some()) {
+                self.leave(home, slot);
+            }
+            // While the home is asked for the topic it stays: the answer is on the way.
+            return self.drop_topic_if_unused(index);
         }
         let topic = self.topics.topic_mut(index);
         let kept = if keep_frame { topic.begun_frame(subscription.index) } else { None };
@@ -155,6 +175,10 @@ impl Shard {
         self.counters().dropped(reason, dropped);
         if let Some(rest) = kept {
             self.outbox(slot).rest_of_frame(rest, Owed { books, deliveries: 1 });
+        }
+        let topic = self.topics.topic(index);
+        if topic.has_members {
+            self.leave(topic.home, slot);
         }
         self.report_soon(index);
         self.drop_topic_if_unused(index);

@@ -1,5 +1,6 @@
 //! A shard's side of a topic: its view of the log, its subscribers with their cursors, and when to flush them.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -69,6 +70,16 @@ pub(crate) enum Waiting {
     Held(u64),
 }
 
+/// A connection whose handshake waits for the topic's home.
+#[derive(Debug)]
+pub(crate) struct Joining {
+    pub id: ConnectionId,
+    /// The name it will ask for once the topic is live.
+    pub wanted: Option<Box<str>>,
+    /// Set once it has asked: its subscription starts at or behind this, so the view keeps it.
+    pub kept_from: Option<Position>,
+}
+
 /// See the module's description.
 pub(crate) struct Topic {
     pub name: Arc<str>,
@@ -87,8 +98,10 @@ pub(crate) struct Topic {
     pub attempted: u64,
     /// Publishers of this shard that wait for the gate.
     pub publishers: Vec<ConnectionId>,
-    /// Connections whose handshake waits for the home's answer.
-    pub joining: Vec<ConnectionId>,
+    /// Connections whose handshake waits for the home's answer, in the order they asked.
+    pub joining: VecDeque<Joining>,
+    /// Its subscribers are members: the home gives them names.
+    pub has_members: bool,
     /// Stands in the list of topics to report.
     pub report_due: bool,
     /// A slow consumer is under judgement.
@@ -116,7 +129,8 @@ impl Topic {
             flushed_sleeps: u64::MAX,
             attempted: 0,
             publishers: Vec::new(),
-            joining: Vec::new(),
+            joining: VecDeque::new(),
+            has_members: false,
             report_due: false,
             pressure: false,
             blocked: 0,
@@ -284,9 +298,11 @@ impl Topic {
         tail.seq - from.seq - kept - own
     }
 
-    /// The oldest position a subscriber still needs.
+    /// The oldest position a subscriber still needs, or one whose name is being asked for will need.
     pub(crate) fn oldest(&self) -> Position {
-        let cursors = self.subscribers.iter().map(|subscriber| subscriber.cursor);
+        // Those who asked first keep the most.
+        let kept = self.joining.front().and_then(|joining| joining.kept_from);
+        let cursors = self.subscribers.iter().map(|subscriber| subscriber.cursor).chain(kept);
         cursors.min_by_key(|cursor| cursor.at).unwrap_or_else(|| self.view().tail())
     }
 

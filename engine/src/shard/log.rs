@@ -13,12 +13,14 @@ pub(crate) static ACCEPT: RateLimited = RateLimited::new("failed accepts", LINES
 pub(crate) static REFUSED: RateLimited = RateLimited::new("refused connections", LINES_PER_SECOND);
 /// Slow consumers.
 pub(crate) static SLOW: RateLimited = RateLimited::new("slow consumers", LINES_PER_SECOND);
+/// Messages that chat does not take.
+pub(crate) static CHAT: RateLimited = RateLimited::new("dropped chat messages", LINES_PER_SECOND);
 /// TLS failures.
 pub(crate) static TLS: RateLimited = RateLimited::new("TLS failures", LINES_PER_SECOND);
 
 /// Says how many lines were left out, if any were.
 pub(crate) fn report_suppressed() {
-    [&ACCEPT, &REFUSED, &SLOW, &TLS].into_iter().for_each(RateLimited::report);
+    [&ACCEPT, &REFUSED, &SLOW, &CHAT, &TLS].into_iter().for_each(RateLimited::report);
 }
 
 /// A warning, unless there are too many of its kind.

@@ -34,6 +34,9 @@ impl Shard {
             }
             Message::Refused { topic } => self.on_refused(topic),
             Message::Unsubscribe { home } => self.leave_home(from, home),
+            Message::Claim(claim) => self.on_claim(from, claim),
+            Message::Named { id, named } => self.on_named(id, named),
+            Message::Leave { home, slot } => self.on_leave(from, home, slot),
             Message::Publish { to, frame } => self.on_publish_frame(to, frame),
             Message::Answer { id, bytes, close } => self.on_answer(id, bytes, close),
             Message::Order(order) => self.on_order(&order),

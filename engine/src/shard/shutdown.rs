@@ -112,6 +112,8 @@ impl Shard {
 
     /// Ends at once: whoever is left is cut, and what it was owed is counted as dropped.
     pub(crate) fn stop(&mut self, reply: &UnboundedSender<Report>) {
+        // Whatever phase the deadline came in.
+        self.phase = Phase::Finish;
         for slot in self.connections.alive().collect::<Vec<_>>() {
             self.unsubscribe(slot, Dropped::Shutdown, false);
             self.end(slot, Ended::Shutdown, true);
