@@ -53,12 +53,13 @@ pub struct Server {
     control: JoinHandle<Report>,
 }
 
-/// Starts a server from a loaded configuration, and waits for its end. For the binary.
+/// Starts a server from a loaded configuration, calls `started` with its address once it serves, and waits for its end.
+/// For the binary.
 #[must_use]
-pub fn run(loaded: &Loaded) -> ExitCode {
-    let started = Server::launch(&loaded.config, &loaded.origin.to_string(), true, None);
-    match started {
+pub fn run(loaded: &Loaded, started: impl FnOnce(SocketAddr)) -> ExitCode {
+    match Server::launch(&loaded.config, &loaded.origin.to_string(), true, None) {
         Ok(server) => {
+            started(server.address);
             server.wait();
             ExitCode::SUCCESS
         }

@@ -1,4 +1,4 @@
-//! The commands of the binary: what was typed, and what each but `serve` does.
+//! The commands of the binary: what was typed, and what each does.
 //!
 //! Exit codes: 0 done, 1 something to fix or not possible, 2 configuration or usage.
 
@@ -6,6 +6,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod doctor;
+pub mod serve;
 
 use std::io::Write;
 use std::process::ExitCode;

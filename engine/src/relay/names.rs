@@ -208,7 +208,8 @@ mod tests {
             let (mut names, mut taken, mut held) = (Names::default(), HashSet::new(), HashMap::<u32, String>::new());
             for (slot, wanted, comes) in steps {
                 if let Some(name) = held.remove(&slot) {
-                    prop_assert_eq!(names.free(holder(slot)).as_deref(), Some(&*name));
+                    let freed = names.free(holder(slot));
+                    prop_assert_eq!(freed.as_deref(), Some(&*name));
                     taken.remove(&name);
                 }
                 if comes {
