@@ -107,7 +107,7 @@ fn where_senders_are_excluded_an_author_still_hears_its_own_notice() {
         ben.say("hello");
         assert_eq!(ada.hear(), "ben: hello");
         server.shutdown();
-        assert_eq!((ada.hear_close(), ben.hear_close()), (1001, 1001));
+        assert_eq!((ada.close(), ben.close()), (1001, 1001));
         let total = server.wait().total;
         assert!(total.is_balanced(), "{total:?}");
     });

@@ -88,7 +88,7 @@ fn a_hundred_newcomers_of_colliding_names_give_one_account_of_who_came_and_went(
             let threads: Vec<_> = (0..THREADS as u64).map(|seed| scope.spawn(move || play(address, seed))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        let (gone, mut staying): (Vec<_>, Vec<_>) = played.into_iter().unzip();
+        let (gone, staying): (Vec<_>, Vec<_>) = played.into_iter().unzip();
         let gone: Vec<Account> = gone.into_iter().flatten().collect();
         // A reset may be noticed late: every leave notice is there before the end is said.
         let mut left = 0;
@@ -100,7 +100,7 @@ fn a_hundred_newcomers_of_colliding_names_give_one_account_of_who_came_and_went(
         let reference = watcher.heard.clone();
         assert_eq!(check_order(&reference, &[]), (CLIENTS + 1, gone.len()));
 
-        let staying: Vec<&mut Talker> = staying.iter_mut().flatten().collect();
+        let staying: Vec<Talker> = staying.into_iter().flatten().collect();
         let names: HashSet<String> = staying.iter().map(|talker| talker.name.clone()).collect();
         assert_eq!(names.len(), staying.len(), "everybody who is present has a name of their own");
         for Account { name, heard } in &gone {
@@ -108,13 +108,13 @@ fn a_hundred_newcomers_of_colliding_names_give_one_account_of_who_came_and_went(
             place_of(heard, &reference);
         }
         server.shutdown();
-        for talker in staying {
+        for mut talker in staying {
             talker.hear_until(END);
             let at = place_of(&talker.heard, &reference);
             assert_eq!(at + talker.heard.len(), reference.len(), "{} hears everything to the end", talker.name);
-            assert_eq!(talker.hear_close(), 1001, "and no leave notice at a shutdown");
+            assert_eq!(talker.close(), 1001, "and no leave notice at a shutdown");
         }
-        assert_eq!(watcher.hear_close(), 1001);
+        assert_eq!(watcher.close(), 1001);
         let counters = server.counters().clone();
         let total = server.wait().total;
         assert!(total.is_balanced(), "{total:?}");
@@ -205,6 +205,7 @@ fn a_connection_that_dies_while_it_waits_for_a_name_gives_it_back() {
             assert!(round < 1000, "{present} ghosts stay");
         }
         server.shutdown();
+        assert_eq!(watcher.close(), 1001);
         assert!(server.wait().total.is_balanced());
     });
 }

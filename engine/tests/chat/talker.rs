@@ -50,6 +50,11 @@ impl Talker {
         self.client.read_frame().close_code()
     }
 
+    /// Hears the Close that must come next, and goes. Returns its code.
+    pub(crate) fn close(mut self) -> u16 {
+        self.hear_close()
+    }
+
     /// Leaves by a closing handshake.
     pub(crate) fn leave(mut self) -> Vec<String> {
         self.send(CLOSE, &close_payload(1000));
