@@ -122,7 +122,7 @@ impl Shard {
         let customs = endpoint.mode.members().expect(HAS_MEMBERS);
         let name = names.take(holder, &wanted, chars_max, |name| customs.is_reserved(name))?;
         let start = home.tail();
-        self.tell(at, &customs.notice(&name, Membership::Joined));
+        self.post(at, &customs.notice(&name, Membership::Joined));
         Some(Named { name, start })
     }
 
@@ -135,12 +135,12 @@ impl Shard {
         // One whose claim was refused had none.
         if let Some(name) = home.names.as_mut().and_then(|names| names.free(holder)) {
             let customs = endpoint.mode.members().expect(HAS_MEMBERS);
-            self.tell(at, &customs.notice(&name, Membership::Left));
+            self.post(at, &customs.notice(&name, Membership::Left));
         }
     }
 
     /// Writes a message of the server itself into a topic that lives here.
-    fn tell(&mut self, at: Home, text: &str) {
+    fn post(&mut self, at: Home, text: &str) {
         let at_us = self.now_us as u32;
         self.append(at.slot, at.generation, |home| home.append(Opcode::Text, text.as_bytes(), SERVER, at_us));
     }
