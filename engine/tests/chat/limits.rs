@@ -101,9 +101,10 @@ fn where_senders_are_excluded_an_author_still_hears_its_own_notice() {
     for_each_setup(|driver, shards| {
         let server = start(&chat(driver, shards, |endpoint| endpoint.exclude_sender = true));
         let mut ada = Talker::join(server.address(), "?username=ada");
-        ada.say("to myself");
         let mut ben = Talker::join(server.address(), "?username=ben");
         assert_eq!(ada.hear(), "Server: ben has joined the chat");
+        ada.say("not to myself");
+        assert_eq!(ben.hear(), "ada: not to myself");
         ben.say("hello");
         assert_eq!(ada.hear(), "ben: hello");
         server.shutdown();
