@@ -254,8 +254,16 @@ pub struct ShardCounters {
     pub topics: Counter,
     /// Times a receive found no provided buffer (ring port).
     pub buffers_exhausted: Counter,
-    /// Socket system calls and submissions made by the port.
-    pub kernel_entries: Counter,
+    /// System calls made by the port for receiving, sending and readiness.
+    pub system_calls: Counter,
+    /// Submissions pushed to the ring (ring port).
+    pub submissions: Counter,
+    /// Completions taken from the ring (ring port).
+    pub completions: Counter,
+    /// Frames of messages and pongs that were written: one per message, however many hear it.
+    pub encodes: Counter,
+    /// Bytes copied in user space between a receive buffer and a send: payloads, and input that had to wait.
+    pub copied_bytes: Counter,
 }
 
 impl Default for ShardCounters {
@@ -277,7 +285,11 @@ impl Default for ShardCounters {
             frames_per_send: Histogram::new(FRAMES_PER_SEND_BOUNDS),
             topics: Counter::default(),
             buffers_exhausted: Counter::default(),
-            kernel_entries: Counter::default(),
+            system_calls: Counter::default(),
+            submissions: Counter::default(),
+            completions: Counter::default(),
+            encodes: Counter::default(),
+            copied_bytes: Counter::default(),
         }
     }
 }
@@ -296,6 +308,13 @@ impl ShardCounters {
     /// Counts `n` deliveries that did not happen.
     pub fn dropped(&self, reason: Dropped, n: u64) {
         self.dropped[reason as usize].add(n);
+    }
+
+    /// Counts a frame that was written, and how many bytes of payload were copied for it.
+    #[inline]
+    pub fn encoded(&self, copied_bytes: usize) {
+        self.encodes.inc();
+        self.copied_bytes.add(copied_bytes as u64);
     }
 
     /// Counts a failed accept.

@@ -15,3 +15,5 @@ pub mod server;
 mod shard;
 mod sync;
 pub mod sys;
+
+pub use shard::stage;

@@ -1,6 +1,6 @@
 //! Accepting: admission, descriptors that run out, and how a connection begins.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -117,6 +117,11 @@ impl Shard {
     pub(crate) fn on_accepted(&mut self, socket: OwnedFd) {
         // Gone again already: nothing to serve, nothing to count.
         let Some(peer) = socket::peer_address(&socket) else { return };
+        self.welcome(socket, peer);
+    }
+
+    /// Begins a connection on a socket from `peer`, if it may be had.
+    pub(crate) fn welcome(&mut self, socket: OwnedFd, peer: SocketAddr) {
         if self.phase != ShutdownPhase::Serving {
             self.counters().refused(Refused::Full);
             return;

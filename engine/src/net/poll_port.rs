@@ -14,7 +14,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use crate::mesh::notify::Notify;
-use crate::net::port::{ConnectionId, Event, Input, Send, Shortfall};
+use crate::net::port::{ConnectionId, Event, Figures, Input, Send, Shortfall};
 use crate::sys::socket;
 
 /// The shard's one receive buffer.
@@ -57,8 +57,10 @@ pub(crate) struct PollPort {
     slots: Vec<Slot>,
     listener: RawFd,
     accept_now: bool,
+    /// Room for reports; those of the last wait are `ready[ready_next..ready_count]`.
     ready: Vec<EpollEvent>,
     ready_next: usize,
+    ready_count: usize,
     pending: VecDeque<Event>,
     buffer: Option<Vec<u8>>,
     calls: u64,
@@ -81,8 +83,9 @@ impl PollPort {
             slots: Vec::new(),
             listener: -1,
             accept_now: false,
-            ready: Vec::with_capacity(EVENTS_PER_REAP),
+            ready: vec![EpollEvent::empty(); EVENTS_PER_REAP],
             ready_next: 0,
+            ready_count: 0,
             pending: VecDeque::new(),
             buffer: Some(vec![0; RECEIVE_BYTES]),
             calls: 0,
@@ -209,14 +212,12 @@ impl PollPort {
     }
 
     fn fetch(&mut self) {
-        if self.ready_next < self.ready.len() {
+        if self.ready_next < self.ready_count {
             return;
         }
-        self.ready.resize(EVENTS_PER_REAP, EpollEvent::empty());
         self.ready_next = 0;
         self.calls += 1;
-        let count = self.epoll.wait(&mut self.ready, EpollTimeout::ZERO).unwrap_or(0);
-        self.ready.truncate(count);
+        self.ready_count = self.epoll.wait(&mut self.ready, EpollTimeout::ZERO).unwrap_or(0);
     }
 
     pub(crate) fn has_news(&mut self) -> bool {
@@ -224,7 +225,7 @@ impl PollPort {
             // What is ready now is not slept on: the next reap finds it here.
             self.fetch();
         }
-        self.ready_next < self.ready.len() || !self.pending.is_empty()
+        self.ready_next < self.ready_count || !self.pending.is_empty()
     }
 
     pub(crate) fn next_event(&mut self) -> Option<Event> {
@@ -232,7 +233,7 @@ impl PollPort {
             if let Some(event) = self.pending.pop_front() {
                 return Some(event);
             }
-            let event = *self.ready.get(self.ready_next)?;
+            let event = *self.ready[..self.ready_count].get(self.ready_next)?;
             self.ready_next += 1;
             match event.data() {
                 // The shard drains its eventfd itself when it wakes.
@@ -342,8 +343,8 @@ impl PollPort {
         }
     }
 
-    pub(crate) fn kernel_entries(&self) -> (u64, u64) {
-        (self.calls, 0)
+    pub(crate) fn figures(&self) -> Figures {
+        Figures { system_calls: self.calls, ..Figures::default() }
     }
 }
 

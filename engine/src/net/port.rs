@@ -89,6 +89,15 @@ impl Shortfall {
     }
 }
 
+/// What a port counts, since its beginning. See the counters of the same names.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Figures {
+    pub system_calls: u64,
+    pub submissions: u64,
+    pub completions: u64,
+    pub buffers_exhausted: u64,
+}
+
 /// The sockets of one shard, in one of two kinds.
 pub(crate) enum Port {
     /// A raw io_uring ring hosted in the shard's monoio runtime.
@@ -211,8 +220,8 @@ impl Port {
         each!(self, port => port.flush(sends, shortfalls));
     }
 
-    /// System calls and submissions so far, and receives that found no provided buffer.
-    pub(crate) fn kernel_entries(&self) -> (u64, u64) {
-        each!(self, port => port.kernel_entries())
+    /// What it has cost so far.
+    pub(crate) fn figures(&self) -> Figures {
+        each!(self, port => port.figures())
     }
 }

@@ -77,6 +77,7 @@ impl Shard {
 
     /// Keeps input for later.
     pub(crate) fn stash(&mut self, slot: u32, input: &[u8]) {
+        self.counters().copied_bytes.add(input.len() as u64);
         let connection = self.connections.at_mut(slot);
         let unparsed = connection.unparsed.get_or_insert_default();
         unparsed.append(input);
@@ -147,6 +148,7 @@ impl Shard {
         let endpoint = router.endpoint(connection.endpoint);
         let mut decoder = std::mem::replace(&mut connection.decoder, Decoder::new(Role::Server));
         let (mut used, mut frames) = (0, 0);
+        let received = input.as_ptr_range();
         let stop = loop {
             if let Some(stop) = self.must_stop(slot, frames) {
                 break stop;
@@ -164,6 +166,10 @@ impl Shard {
             match event {
                 Event::Message(message) => {
                     self.counters().messages_received.inc();
+                    if !received.contains(&message.payload.as_ptr()) {
+                        // Put together from pieces.
+                        self.counters().copied_bytes.add(message.payload.len() as u64);
+                    }
                     let now = self.now_ms();
                     let connection = self.connections.at_mut(slot);
                     connection.active_ms = now;
@@ -248,6 +254,7 @@ impl Shard {
 
     fn on_ping(&mut self, slot: u32, payload: &[u8]) {
         if self.connections.at(slot).phase == Phase::Open {
+            self.counters().encoded(payload.len());
             self.outbox(slot).control(proto::Opcode::Pong, payload);
             self.want_send(slot);
         }

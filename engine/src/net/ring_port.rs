@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use crate::mesh::notify::Notify;
-use crate::net::port::{ConnectionId, Event, Input, Send, Shortfall};
+use crate::net::port::{ConnectionId, Event, Figures, Input, Send, Shortfall};
 use crate::sys::socket;
 use crate::sys::uring::{Completion, Ring};
 
@@ -320,7 +320,12 @@ impl RingPort {
         });
     }
 
-    pub(crate) fn kernel_entries(&self) -> (u64, u64) {
-        (self.ring.enters, self.buffers_exhausted)
+    pub(crate) fn figures(&self) -> Figures {
+        Figures {
+            system_calls: self.ring.enters,
+            submissions: self.ring.submissions,
+            completions: self.ring.completions,
+            buffers_exhausted: self.buffers_exhausted,
+        }
     }
 }

@@ -38,8 +38,14 @@ impl Shard {
     /// Sends a message to one connection.
     pub(crate) fn reply(&mut self, slot: u32, opcode: proto::Opcode, payload: proto::Payload<'_>) {
         match payload {
-            proto::Payload::Slice(bytes) => self.outbox(slot).message(opcode, bytes),
-            proto::Payload::Owned(owned) => self.outbox(slot).shared_message(owned.into_server_frame(opcode)),
+            proto::Payload::Slice(bytes) => {
+                self.counters().encoded(bytes.len());
+                self.outbox(slot).message(opcode, bytes);
+            }
+            proto::Payload::Owned(owned) => {
+                self.counters().encoded(0);
+                self.outbox(slot).shared_message(owned.into_server_frame(opcode));
+            }
         }
         self.want_send(slot);
     }

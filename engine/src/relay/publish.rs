@@ -45,6 +45,7 @@ impl Shard {
         }
         if home.shard as usize == self.index {
             let at_us = self.now_us as u32;
+            self.counters().encoded(copied_bytes(&payload));
             self.append(home.slot, home.generation, |home| match payload {
                 Payload::Slice(bytes) => home.append(opcode, bytes, origin, at_us),
                 Payload::Owned(owned) => home.append_frame(owned.into_server_frame(opcode), origin, at_us),
@@ -55,14 +56,20 @@ impl Shard {
         let shard = home.shard as usize;
         match payload {
             Payload::Slice(bytes) if bytes.len() <= self.node.inline_bytes_max(shard) => {
+                // Into the ring; the home frames it.
+                self.counters().copied_bytes.add(bytes.len() as u64);
                 self.node.send_inline(shard, to.pack(), bytes);
             }
             Payload::Slice(bytes) => {
+                self.counters().encoded(bytes.len());
                 let mut frame = Vec::with_capacity(encode::server_frame_bytes(bytes.len()));
                 encode::server_frame(&mut frame, opcode, bytes);
                 self.send_frame(shard, to, frame.into());
             }
-            Payload::Owned(owned) => self.send_frame(shard, to, owned.into_server_frame(opcode)),
+            Payload::Owned(owned) => {
+                self.counters().encoded(0);
+                self.send_frame(shard, to, owned.into_server_frame(opcode));
+            }
         }
     }
 
@@ -74,6 +81,7 @@ impl Shard {
     /// A message of another shard's connection, for a topic that lives here.
     pub(crate) fn on_publish(&mut self, to: PublishMeta, payload: &[u8]) {
         let at_us = self.now_us as u32;
+        self.counters().encoded(payload.len());
         self.append(to.home_slot, to.generation, |home| home.append(to.opcode, payload, to.origin, at_us));
     }
 
@@ -98,5 +106,13 @@ impl Shard {
             self.topics.busy.push(slot);
             self.topics.rest_us.get_or_insert(self.now_us + REST_US);
         }
+    }
+}
+
+/// What framing a payload copies: nothing of one that brings its own buffer.
+fn copied_bytes(payload: &Payload<'_>) -> usize {
+    match payload {
+        Payload::Slice(bytes) => bytes.len(),
+        Payload::Owned(_) => 0,
     }
 }

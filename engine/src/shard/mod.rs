@@ -17,6 +17,7 @@ pub(crate) mod host;
 pub(crate) mod log;
 mod mesh_in;
 mod shutdown;
+pub mod stage;
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -68,6 +69,11 @@ impl Clock {
         // Not from 0, so that "long ago" can be told from "never".
         let origin = Instant::now();
         Self(origin.checked_sub(std::time::Duration::from_secs(1)).unwrap_or(origin))
+    }
+
+    /// The same clock, `by` later: every deadline comes nearer by as much.
+    fn ahead(self, by: std::time::Duration) -> Self {
+        Self(self.0.checked_sub(by).expect("a clock is put ahead by less than the machine has run"))
     }
 
     #[inline]
@@ -214,9 +220,15 @@ impl Shard {
         self.flush_batch();
         self.drive_shutdown();
         self.node.wake_peers();
-        let (entries, exhausted) = self.port.kernel_entries();
-        self.counters().kernel_entries.set(entries);
-        self.counters().buffers_exhausted.set(exhausted);
+        self.show_port_figures();
+    }
+
+    fn show_port_figures(&self) {
+        let (figures, counters) = (self.port.figures(), self.counters());
+        counters.system_calls.set(figures.system_calls);
+        counters.submissions.set(figures.submissions);
+        counters.completions.set(figures.completions);
+        counters.buffers_exhausted.set(figures.buffers_exhausted);
     }
 
     fn take_events(&mut self) {

@@ -67,6 +67,10 @@ pub(crate) struct Ring {
     stash: VecDeque<Completion>,
     /// `enter` calls so far.
     pub(crate) enters: u64,
+    /// Submissions pushed so far.
+    pub(crate) submissions: u64,
+    /// Completions read so far.
+    pub(crate) completions: u64,
 }
 
 impl Ring {
@@ -97,6 +101,8 @@ impl Ring {
             timespec_next: 0,
             stash: VecDeque::new(),
             enters: 0,
+            submissions: 0,
+            completions: 0,
         })
     }
 
@@ -154,7 +160,14 @@ impl Ring {
         if let Some(completion) = self.stash.pop_front() {
             return Some(completion);
         }
-        self.ring.completion().next().as_ref().map(completion_of)
+        self.read_completion()
+    }
+
+    #[inline]
+    fn read_completion(&mut self) -> Option<Completion> {
+        let entry = self.ring.completion().next()?;
+        self.completions += 1;
+        Some(Completion { user_data: entry.user_data(), result: entry.result(), flags: entry.flags() })
     }
 
     /// Whether completions signal the registered eventfd: only needed while the shard sleeps.
@@ -210,9 +223,7 @@ impl Ring {
             }
             !ours
         });
-        loop {
-            let Some(entry) = self.ring.completion().next() else { break };
-            let completion = completion_of(&entry);
+        while let Some(completion) = self.read_completion() {
             if completion.user_data & tag_mask == tag {
                 short((completion.user_data & !tag_mask) as usize, completion.result);
             } else {
@@ -234,6 +245,7 @@ impl Ring {
     }
 
     fn push(&mut self, entry: squeue::Entry) {
+        self.submissions += 1;
         loop {
             // SAFETY: every pointer in an entry is valid until the entry is consumed: sends point to memory that
             // `send_all` borrows until its submit returns, timeouts to `self.timespec`, the rest carries none.
@@ -270,8 +282,8 @@ impl Ring {
                 Some(libc::EINTR) => {}
                 // The completion queue is full: make room, the kernel flushes its backlog at the next enter.
                 Some(libc::EBUSY | libc::EAGAIN) => {
-                    while let Some(entry) = self.ring.completion().next() {
-                        self.stash.push_back(completion_of(&entry));
+                    while let Some(completion) = self.read_completion() {
+                        self.stash.push_back(completion);
                     }
                 }
                 _ => panic!("io_uring_enter failed on a ring that works: {error}"),
@@ -280,10 +292,6 @@ impl Ring {
             self.timespec_next = 0;
         }
     }
-}
-
-fn completion_of(entry: &cqueue::Entry) -> Completion {
-    Completion { user_data: entry.user_data(), result: entry.result(), flags: entry.flags() }
 }
 
 /// Received bytes in a provided buffer, ours until given back.
