@@ -6,7 +6,7 @@ TARGET  := $(or $(CARGO_TARGET_DIR),target)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 DIST    := $(TARGET)/dist/ringrelay-$(VERSION)-$(shell uname -m)-linux
 
-.PHONY: help run server build build-all release install test deps lint fuzz bench bench-micro clean
+.PHONY: help run server build build-all release install test deps lint fuzz bench bench-micro perf-gate clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -49,6 +49,9 @@ fuzz: ## mutated input against the protocol for SECONDS (default 60)
 
 bench: build-all ## ringrelay beside its peers, interleaved (root: in an own network namespace); options by ARGS
 	perf/compare.py $(ARGS)
+
+perf-gate: ## what an operation costs, counted, against perf/budgets.toml; BASE=REF: against the merge base too
+	perf/gate.py $(if $(BASE),--base $(BASE)) $(ARGS)
 
 bench-micro: ## the data path piece by piece; a filter and options by ARGS
 	$(CARGO) bench -p benches $(if $(ARGS),-- $(ARGS))
