@@ -173,7 +173,7 @@ impl Reader<'_> {
 
     fn endpoint(&mut self, map: &Mapping, gateway: bool) -> Option<EndpointConfig> {
         for required in ["path", "mode"] {
-            if !map.contains_key(required) && !(required == "mode" && gateway) {
+            if !(map.contains_key(required) || required == "mode" && gateway) {
                 self.problem(format!("{required} is missing"));
             }
         }

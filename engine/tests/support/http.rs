@@ -1,7 +1,7 @@
 //! Requests as bytes and answers as they came: what becomes of a request that is no WebSocket's, or a wrong one.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 
 use super::dial;
 
@@ -62,6 +62,75 @@ pub(crate) fn read_answer(stream: &mut impl Read) -> Answer {
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no whole head in {text:?}"));
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
     Answer { status, head: head.to_owned(), body: body.to_owned() }
+}
+
+/// A connection that is kept alive: request after request, each answer as long as it says.
+pub(crate) struct KeptAlive<S = TcpStream> {
+    pub(crate) stream: S,
+    received: Vec<u8>,
+}
+
+impl KeptAlive {
+    pub(crate) fn dial(address: SocketAddr) -> Self {
+        Self { stream: dial(address), received: Vec::new() }
+    }
+}
+
+impl<S: Read + Write> KeptAlive<S> {
+    /// Sends a request with a body of known length, and reads the answer.
+    pub(crate) fn ask(&mut self, method: &str, target: &str, headers: &str, body: &[u8]) -> Answer {
+        let length = body.len();
+        let head = format!("{method} {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n{headers}\r\n");
+        self.stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
+        self.read_answer(method == "HEAD")
+    }
+
+    /// The body of a POST's answer, which must be a 200.
+    pub(crate) fn post(&mut self, target: &str, body: impl AsRef<[u8]>) -> String {
+        let answer = self.ask("POST", target, "", body.as_ref());
+        assert_eq!(answer.status, 200, "{target}: {answer:?}");
+        answer.body
+    }
+
+    /// The body of a GET's answer, which must be a 200.
+    pub(crate) fn get(&mut self, target: &str) -> String {
+        let answer = self.ask("GET", target, "", b"");
+        assert_eq!(answer.status, 200, "{target}: {answer:?}");
+        answer.body
+    }
+
+    /// Reads one answer; interim ones (RFC 9110 section 15.2) are skipped.
+    pub(crate) fn read_answer(&mut self, head_only: bool) -> Answer {
+        loop {
+            let head_bytes = loop {
+                if let Some(at) = self.received.windows(4).position(|window| window == b"\r\n\r\n") {
+                    break at + 4;
+                }
+                self.fill();
+            };
+            let head = String::from_utf8(self.received.drain(..head_bytes).collect()).unwrap();
+            let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+            let mut answer = Answer { status, head: head.trim_end().to_owned(), body: String::new() };
+            if status == 100 {
+                continue;
+            }
+            let length: usize = answer.header("content-length").unwrap_or("0").parse().unwrap();
+            if !head_only {
+                while self.received.len() < length {
+                    self.fill();
+                }
+                answer.body = String::from_utf8(self.received.drain(..length).collect()).unwrap();
+            }
+            return answer;
+        }
+    }
+
+    fn fill(&mut self) {
+        let mut chunk = [0; 4096];
+        let len = self.stream.read(&mut chunk).unwrap();
+        assert!(len > 0, "the server ended the connection after {:?}", String::from_utf8_lossy(&self.received));
+        self.received.extend_from_slice(&chunk[..len]);
+    }
 }
 
 fn is_whole_upgrade(bytes: &[u8]) -> bool {
