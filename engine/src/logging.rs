@@ -10,11 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat, LogLevel};
 
 /// Characters that [`printable`] shows at most.
 const PRINTABLE_CHARS_MAX: usize = 256;
+
+/// Libraries that would log what the server logs itself, with the address.
+const QUIET: &str = ",async_nats=off,lapin=off";
 
 /// Query parameters of an address that [`redact`] hides.
 const SECRET_PARAMETERS: [&str; 4] = ["password", "passwd", "secret", "token"];
@@ -25,7 +29,7 @@ pub fn init(config: &LogConfig) {
         .with_writer(io::stderr)
         .with_ansi(false)
         .with_target(false)
-        .with_max_level(filter(config.level));
+        .with_env_filter(EnvFilter::new(format!("{}{QUIET}", filter(config.level))));
     // Failure means that a subscriber is set already, which is the documented case.
     _ = match config.format {
         LogFormat::Text => tracing::subscriber::set_global_default(builder.finish()),

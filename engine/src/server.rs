@@ -17,6 +17,7 @@ use crate::admission::AdmissionTable;
 use crate::config::{Config, Driver, Loaded};
 use crate::control::conductor::{Command, Conductor};
 use crate::control::health::Health;
+use crate::control::streams::Targets;
 use crate::control::tls::Tls;
 use crate::control::{http, runtime};
 use crate::counters::Counters;
@@ -109,6 +110,7 @@ impl Server {
         let admin = admin_listener(config)?;
         let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
         let tls = open_tls(config)?;
+        let targets = Targets::of(config).map_err(StartError)?;
         let counters = Counters::new(shards);
         let health = Health::new();
         let config = Arc::new(config.clone());
@@ -130,6 +132,7 @@ impl Server {
             commands: commands.clone(),
             signals,
             hooks,
+            targets: Some(targets),
             ready,
         };
         let (control, _) =

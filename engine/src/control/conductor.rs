@@ -19,6 +19,7 @@ use super::gateway::Desk;
 use super::health::{Health, State};
 use super::metrics::Metrics;
 use super::signals::{Request, Signals};
+use super::streams::Targets;
 use super::tls::Tls;
 use crate::config::Config;
 use crate::counters::{Counters, Dropped};
@@ -67,6 +68,8 @@ pub(crate) struct Conductor {
     pub commands: UnboundedSender<Command>,
     pub signals: bool,
     pub hooks: Option<Box<dyn Hooks>>,
+    /// Where events go, until the desk has it.
+    pub targets: Option<Targets>,
     /// Told once signals are handled and the admin port serves.
     pub ready: std::sync::mpsc::Sender<()>,
 }

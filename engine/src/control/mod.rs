@@ -17,5 +17,6 @@ mod process_metrics;
 pub mod runtime;
 mod shard_metrics;
 pub mod signals;
+pub(crate) mod streams;
 pub mod tls;
 mod tls_error;

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::conductor::{Command, Conductor};
 use super::metrics::Metrics;
+use super::streams::Streams;
 use crate::config::{Config, Mode};
 use crate::gateway::event::{Action, Event};
 use crate::gateway::{Connection, Handle, Hooks, Received, Tags};
@@ -44,7 +45,9 @@ impl Desk {
             let metrics = (metrics.clone(), WsgatewayMetrics::new(conductor.counters.clone()));
             (control.clone(), main_port_routes(control, config.prometheus.enabled.then_some(metrics)))
         });
-        let applications = Applications { config, hooks: conductor.hooks.take() };
+        let streams = Streams::open(&config, conductor.targets.take().expect("there is one desk"));
+        metrics.register(streams.collector()).expect("the metrics of event targets have names of their own");
+        let applications = Applications { config, hooks: conductor.hooks.take(), streams };
         Self { applications, commands: conductor.commands.clone(), routes }
     }
 
@@ -95,6 +98,7 @@ impl Desk {
 struct Applications {
     config: Arc<Config>,
     hooks: Option<Box<dyn Hooks>>,
+    streams: Streams,
 }
 
 impl Applications {
@@ -119,15 +123,16 @@ impl Applications {
                 Action::Close => hooks.close(&connection),
             }
         }
+        self.streams.accept(event);
     }
 
     /// The tags of a connection were changed.
     fn on_tagged(&mut self, connection: Uuid, tags: &Tags) {
-        let _ = (connection, tags);
+        self.streams.tags_changed(connection, tags);
     }
 
     /// No more events come: writes what waits, until the deadline.
     async fn finish(self, deadline: Instant) {
-        let _ = deadline;
+        self.streams.flush(deadline).await;
     }
 }
