@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use super::Exit;
-use crate::cli::PeerArgs;
-use crate::peer::Peer;
+use crate::cli::{PeerArgs, PeerKind};
+use crate::peer::{Made, Peer};
 use crate::sys::{limits, signal};
 
 /// `loadgen peer`.
@@ -18,10 +18,15 @@ pub(crate) fn peer(args: &PeerArgs) -> Result<Exit, (Exit, String)> {
     let mut peer = Peer::new(args).map_err(failed)?;
     println!("Listening on {}", peer.address().map_err(failed)?);
     std::io::stdout().flush().map_err(failed)?;
-    let faults = peer.run().map_err(failed)?;
-    println!(
-        "faults dropped={} repeated={} reordered={} corrupted={}",
-        faults.dropped, faults.repeated, faults.reordered, faults.corrupted
-    );
+    let (faults, to_publishers) = peer.run().map_err(failed)?;
+    println!("faults {}", describe(&faults));
+    if args.kind == PeerKind::Fanout {
+        println!("faults to publishers: {}", describe(&to_publishers));
+    }
     Ok(Exit::Held)
+}
+
+fn describe(made: &Made) -> String {
+    let Made { dropped, repeated, reordered, corrupted } = made;
+    format!("dropped={dropped} repeated={repeated} reordered={reordered} corrupted={corrupted}")
 }

@@ -2,6 +2,8 @@
 //! warm-up, measure, drain and close. Absent: what the figures mean (`measure`) and how they are shown (`report`).
 
 mod agenda;
+#[cfg(test)]
+mod allocations;
 pub(crate) mod conductor;
 mod connection;
 mod connector;

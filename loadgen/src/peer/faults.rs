@@ -22,12 +22,21 @@ pub(super) struct Faults {
     rng: Rng,
     /// Frames held back until the next one of the same connection has been sent.
     held: HashMap<u32, Vec<u8>>,
+    /// To who hears only, and to everybody in an echo.
     pub(super) made: Made,
+    /// To who also publishes, in a fan-out: what loadgen does not account for.
+    pub(super) made_to_publishers: Made,
 }
 
 impl Faults {
     pub(super) fn new(args: FaultArgs) -> Self {
-        Self { args, rng: Rng::new(7, 7), held: HashMap::new(), made: Made::default() }
+        Self {
+            args,
+            rng: Rng::new(7, 7),
+            held: HashMap::new(),
+            made: Made::default(),
+            made_to_publishers: Made::default(),
+        }
     }
 
     pub(super) fn is_on(&self) -> bool {
@@ -36,7 +45,10 @@ impl Faults {
     }
 
     /// Copies a turn's frames into one connection's outbox, each with its faults.
-    pub(super) fn copy_turn(&mut self, slot: u32, turn: &[u8], outbox: &mut Vec<u8>) {
+    pub(super) fn copy_turn(&mut self, slot: u32, is_publisher: bool, turn: &[u8], outbox: &mut Vec<u8>) {
+        if is_publisher {
+            std::mem::swap(&mut self.made, &mut self.made_to_publishers);
+        }
         let mut at = 0;
         while let Ok(Some(header)) = frame::decode_header(&turn[at..], false) {
             let end = at + header.header_bytes + header.payload_bytes as usize;
@@ -44,6 +56,9 @@ impl Faults {
             outbox.extend_from_slice(&turn[at..end]);
             self.apply(slot, outbox, start);
             at = end;
+        }
+        if is_publisher {
+            std::mem::swap(&mut self.made, &mut self.made_to_publishers);
         }
     }
 
@@ -94,7 +109,7 @@ mod tests {
         let mut turn = Vec::new();
         (0..count).for_each(|i| frame::append_frame(&mut turn, frame::BINARY, &[i], None));
         let mut outbox = Vec::new();
-        faults.copy_turn(3, &turn, &mut outbox);
+        faults.copy_turn(3, false, &turn, &mut outbox);
         outbox.chunks(3).map(|frame| frame[2]).collect()
     }
 
@@ -107,6 +122,8 @@ mod tests {
         };
         let mut drop = with(|a| a.drop_one_in = 1);
         assert_eq!((frames(&mut drop, 3), drop.made.dropped), (vec![], 3));
+        drop.copy_turn(4, true, &[0x82, 0, 0x82, 0], &mut Vec::new());
+        assert_eq!((drop.made.dropped, drop.made_to_publishers.dropped), (3, 2));
         let mut repeat = with(|a| a.repeat_one_in = 1);
         assert_eq!((frames(&mut repeat, 2), repeat.made.repeated), (vec![0, 0, 1, 1], 2));
         let mut reorder = with(|a| a.reorder_one_in = 1);

@@ -17,7 +17,8 @@ use crate::sys::port::Ready;
 use crate::sys::{signal, socket};
 use crate::wire::message::{self, Assembly, Incoming};
 use crate::wire::{frame, handshake};
-use faults::{Faults, Made};
+use faults::Faults;
+pub(crate) use faults::Made;
 use work::Work;
 
 /// A reader that is this far behind is cut off.
@@ -51,6 +52,7 @@ struct Connection {
     outbox: Vec<u8>,
     outbox_at: usize,
     is_dirty: bool,
+    has_published: bool,
 }
 
 /// Everybody on a path, and what came in for them during this turn, framed.
@@ -90,11 +92,11 @@ impl Peer {
         self.listener.local_addr()?.as_socket().ok_or_else(|| io::Error::other("not an IP socket"))
     }
 
-    /// Serves until SIGINT or SIGTERM; returns the faults it has made.
+    /// Serves until SIGINT or SIGTERM; returns the faults it has made, in a fan-out apart those to publishers.
     ///
     /// # Errors
     /// When the kernel refuses to wait.
-    pub(crate) fn run(&mut self) -> io::Result<Made> {
+    pub(crate) fn run(&mut self) -> io::Result<(Made, Made)> {
         while !signal::asked_to_stop() {
             self.port.wait(Some(LOOK_NS))?;
             let mut is_quiet = true;
@@ -120,7 +122,7 @@ impl Peer {
             }
             self.graveyard.clear();
         }
-        Ok(self.faults.made)
+        Ok((self.faults.made, self.faults.made_to_publishers))
     }
 
     fn accept(&mut self) -> io::Result<()> {
@@ -161,7 +163,8 @@ impl Peer {
             }
         };
         let (kind, turn, faults) = (self.kind, &mut self.topics[topic as usize].turn, &mut self.faults);
-        let (outbox, mut is_closed) = (&mut connection.outbox, false);
+        let (outbox, has_published) = (&mut connection.outbox, &mut connection.has_published);
+        let mut is_closed = false;
         let on = |incoming: Incoming<'_>| match incoming {
             Incoming::Message { opcode, payload } => match kind {
                 PeerKind::Sink => {}
@@ -170,7 +173,10 @@ impl Peer {
                     frame::append_frame(outbox, opcode, payload, None);
                     faults.apply(slot, outbox, start);
                 }
-                PeerKind::Fanout => frame::append_frame(turn, opcode, payload, None),
+                PeerKind::Fanout => {
+                    frame::append_frame(turn, opcode, payload, None);
+                    *has_published = true;
+                }
             },
             Incoming::Ping(payload) => frame::append_frame(outbox, frame::PONG, payload, None),
             Incoming::Pong => {}
@@ -207,7 +213,7 @@ impl Peer {
                 let Some(socket) = &connection.socket else { continue };
                 let mut sent = 0;
                 if self.faults.is_on() {
-                    self.faults.copy_turn(slot, &turn, &mut connection.outbox);
+                    self.faults.copy_turn(slot, connection.has_published, &turn, &mut connection.outbox);
                 } else {
                     if connection.outbox.is_empty() {
                         sent = socket::send(socket, &turn).unwrap_or(turn.len());

@@ -12,6 +12,13 @@ pub(crate) fn loadgen() -> Command {
     Command::new(env!("CARGO_BIN_EXE_loadgen"))
 }
 
+/// The program under test, run by another that takes its command line behind its own arguments.
+pub(crate) fn loadgen_by(program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
+    command.args(args).arg(env!("CARGO_BIN_EXE_loadgen"));
+    command
+}
+
 /// A null peer; it ends with the test.
 pub(crate) struct Peer {
     child: Child,
@@ -21,7 +28,11 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn start(kind: &str, faults: &[&str]) -> Self {
-        let mut command = loadgen();
+        Self::start_by(loadgen(), kind, faults)
+    }
+
+    /// Starts it by a command that ends in the program under test.
+    pub(crate) fn start_by(mut command: Command, kind: &str, faults: &[&str]) -> Self {
         command.args(["peer", kind, "--listen", "127.0.0.1:0"]).args(faults).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -66,7 +77,11 @@ pub(crate) struct Running {
 impl Running {
     /// Starts with `--json -`.
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut command = loadgen();
+        Self::start_by(loadgen(), args)
+    }
+
+    /// Starts it by a command that ends in the program under test.
+    pub(crate) fn start_by(mut command: Command, args: &[&str]) -> Self {
         command.args(args).args(["--json", "-"]).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
