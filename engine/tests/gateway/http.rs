@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::support::http::{KeptAlive, ask, upgrade_request};
+use super::support::http::{KeptAlive, ask};
 use super::support::raw::RawClient;
 use super::support::{dial, eventually, for_each_setup};
 use super::{Gateway, config};
@@ -41,9 +41,7 @@ fn one_connection_carries_many_requests_however_they_are_cut() {
         }
         assert!(control.get("/metrics").contains("\nconnections_counter 1\n"));
         // After a request the connection may still become a WebSocket.
-        control.stream.write_all(upgrade_request("/connect", "").as_bytes()).unwrap();
-        assert_eq!(control.read_answer(true).status, 101);
-        let mut client = RawClient::upgraded(control.stream);
+        let mut client = RawClient::upgrade(control.stream, "/connect");
         client.send(super::support::raw::TEXT, b"hello").unwrap();
         assert!(gateway.event().starts_with("open ") && gateway.event().ends_with(" hello"));
     });
