@@ -246,6 +246,9 @@ pub(crate) struct AbArgs {
     /// Confidence of the interval.
     #[arg(long, default_value_t = 0.98, value_parser = parse_confidence)]
     pub(crate) confidence: f64,
+    /// Run A a second time among each pair; where A differs from itself, the machine moved and nothing is concluded.
+    #[arg(long)]
+    pub(crate) canary: bool,
     /// Write the result there, as Markdown.
     #[arg(long, value_name = "F")]
     pub(crate) markdown: Option<PathBuf>,
