@@ -1,10 +1,11 @@
 //! `ringrelay`: arguments → command → exit code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use engine::commands::cli::{Cli, Command};
-use engine::commands::{check, config, doctor, serve};
+use engine::commands::{check, config, doctor, healthcheck, serve};
 
 fn main() -> ExitCode {
     match Cli::parse().command() {
@@ -13,5 +14,9 @@ fn main() -> ExitCode {
         Command::Check(serve) => check::run(&serve.sources()),
         Command::Config { preset } => config::run(preset),
         Command::Doctor(serve) => doctor::run(&serve.sources()),
+        Command::Healthcheck(it) => {
+            let timeout = Duration::from_millis(it.timeout_ms);
+            healthcheck::run(it.url.as_deref(), timeout, &it.serve.sources())
+        }
     }
 }

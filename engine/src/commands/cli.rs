@@ -34,6 +34,21 @@ pub enum Command {
     },
     /// Tells what this machine allows, with the fix for each thing that it does not; exit 0 good, 1 something to fix.
     Doctor(Serve),
+    /// Asks a running server whether it is well; exit 0 yes, 1 no. For containers without a shell.
+    Healthcheck(Healthcheck),
+}
+
+/// What `healthcheck` takes.
+#[derive(Debug, Args)]
+pub struct Healthcheck {
+    /// What to ask, http://HOST:PORT/PATH; without it /healthz on the admin port of the configuration.
+    pub url: Option<String>,
+    /// How long to wait for the answer, in ms.
+    #[arg(long, value_name = "MS", default_value_t = 3000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    pub timeout_ms: u64,
+    /// The configuration of the server that is asked.
+    #[command(flatten)]
+    pub serve: Serve,
 }
 
 /// What `serve` takes.
@@ -167,6 +182,7 @@ mod tests {
             &["ringrelay", "--port", "1", "check"],
             &["ringrelay", "start", "--preset", "echo"],
             &["ringrelay", "config", "--preset", "none"],
+            &["ringrelay", "healthcheck", "--timeout-ms", "0"],
             &["ringrelay", "nonsense"],
         ] {
             let error = Cli::try_parse_from(words).unwrap_err();

@@ -6,6 +6,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod doctor;
+pub mod healthcheck;
 pub mod serve;
 
 use std::io::Write;

@@ -18,6 +18,7 @@ use super::books::Books;
 use super::gateway::Desk;
 use super::health::{Health, State};
 use super::metrics::Metrics;
+use super::service_manager::ServiceManager;
 use super::signals::{Request, Signals};
 use super::streams::Targets;
 use super::tls::Tls;
@@ -87,10 +88,15 @@ impl Conductor {
         let mut desk = Desk::new(&mut self, &metrics, handle);
         let (stop_admin, admin) = self.serve_admin(metrics, desk.control_routes());
         self.health.advance(State::Ready);
+        // A server within another program is not what the service manager started.
+        let manager = if self.signals { ServiceManager::from_environment() } else { ServiceManager::default() };
+        let manager = Arc::new(manager);
+        manager.ready();
         // Nobody listens only if the start was given up.
         let _ = self.ready.send(());
         let mut active = ticker(ACTIVE_EVERY);
         let mut report = ticker(REPORT_EVERY);
+        let mut watchdog = manager.watchdog().map(|within| ticker(within / 2));
         loop {
             desk.take_in(&mut self.node).await;
             tokio::select! {
@@ -100,18 +106,27 @@ impl Conductor {
                         tracing::info!("{}: shutting down", stop.name());
                         break;
                     }
-                    Request::Reload => self.reload_tls(),
+                    Request::Reload => {
+                        manager.reloading();
+                        self.reload_tls();
+                        manager.ready();
+                    }
                 },
                 command = self.inbox.recv() => match command {
                     Some(Command::Shutdown) | None => break,
                     Some(command) => self.obey(command),
                 },
                 _ = active.tick() => {
-                    tracing::info!("Active connections: {}", self.counters.sum(|shard| &shard.connections));
+                    let line = format!("Active connections: {}", self.counters.sum(|shard| &shard.connections));
+                    tracing::info!("{line}");
+                    manager.status(&line);
                 }
+                _ = next_tick(&mut watchdog) => self.feed_watchdog(&manager),
                 _ = report.tick() => log::report_suppressed(),
             }
         }
+        manager.stopping();
+        tokio::spawn(async move { manager.feed_while_stopping().await });
         let end = tokio::select! {
             end = self.shut_down(&bell, desk) => end,
             stop = second_signal(&mut signals) => {
@@ -208,6 +223,21 @@ impl Conductor {
         self.node.wake_peers();
     }
 
+    /// Feeds the watchdog once every shard has answered, if all do so in time: a server of which one shard hangs is to be
+    /// started anew.
+    fn feed_watchdog(&mut self, manager: &Arc<ServiceManager>) {
+        let Some(within) = manager.watchdog().map(|within| within / 2) else { return };
+        let (reply, answers) = unbounded_channel();
+        self.send_all(|| Message::Alive(reply.clone()));
+        let (shards, manager) = (self.shards.len(), Arc::clone(manager));
+        tokio::spawn(async move {
+            match shards - collect(answers, shards, Instant::now() + within).await.len() {
+                0 => manager.feed_watchdog(),
+                silent => tracing::warn!("watchdog not fed: {silent} of {shards} shards did not answer for {within:?}"),
+            }
+        });
+    }
+
     /// The phases, each at a barrier of all shards, until the deadline; then whoever is left is cut.
     async fn shut_down(&mut self, bell: &Bell, mut desk: Desk) -> Report {
         let began = Instant::now();
@@ -277,6 +307,13 @@ fn ticker(every: Duration) -> tokio::time::Interval {
 async fn next_signal(signals: &mut Option<Signals>) -> Request {
     match signals {
         Some(signals) => signals.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next_tick(ticker: &mut Option<tokio::time::Interval>) {
+    match ticker {
+        Some(ticker) => _ = ticker.tick().await,
         None => std::future::pending().await,
     }
 }

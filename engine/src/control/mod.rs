@@ -15,6 +15,7 @@ pub mod http;
 pub mod metrics;
 mod process_metrics;
 pub mod runtime;
+mod service_manager;
 mod shard_metrics;
 pub mod signals;
 pub(crate) mod streams;

@@ -105,6 +105,8 @@ pub(crate) enum Message {
     List(UnboundedSender<Listing>),
     /// Control → shard: begin this phase, and say when it is over.
     Begin(Phase, UnboundedSender<usize>),
+    /// Control → shard: say that you are there.
+    Alive(UnboundedSender<()>),
     /// Control → shard: your figures, please.
     Report(UnboundedSender<Report>),
     /// Control → shard: end at once, with your last figures.

@@ -47,6 +47,10 @@ impl Shard {
                 unreachable!("these go to the control thread")
             }
             Message::Begin(phase, done) => self.begin_phase(phase, done),
+            Message::Alive(reply) => {
+                // Whoever asked may have given up.
+                let _ = reply.send(());
+            }
             Message::Report(reply) => {
                 // Whoever asked may have given up.
                 let _ = reply.send(self.topics.report(self.counters().connections.value()));
