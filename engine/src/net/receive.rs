@@ -325,8 +325,8 @@ impl Shard {
         connection.flags.received_end = true;
         match connection.phase {
             Phase::Open | Phase::Closing | Phase::Joining => self.on_last_input(slot),
-            // Its answer is still sent.
-            Phase::Requesting => {}
+            // What was received of its request may be all of it; the answer is still sent.
+            Phase::Requesting => self.resume_parsing(slot),
             Phase::Handshake if connection.outbox_bytes() > 0 => self.begin_draining(slot),
             Phase::Draining if connection.flags.sent_end => self.end(slot, Ended::Client, false),
             Phase::Draining => {}

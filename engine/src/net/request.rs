@@ -10,7 +10,7 @@ use proto::handshake::{BodyDecoder, BodyLength, Head, HeadLimits};
 
 use crate::config::{Config, Mode};
 use crate::control::access::Access;
-use crate::counters::Refused;
+use crate::counters::{Ended, Refused};
 use crate::gateway::CONTROL_PATHS;
 use crate::mesh::message::Message;
 use crate::modes::Refusal;
@@ -117,6 +117,9 @@ impl Shard {
             }
         }
         if !decoder.is_done() {
+            if connection.flags.received_end {
+                self.end(slot, Ended::Client, false);
+            }
             return;
         }
         if let Some((request, _)) = incoming.take() {

@@ -78,7 +78,7 @@ fn the_handle_reaches_everybody_from_any_thread() {
 #[test]
 fn a_flood_of_messages_loses_none_and_keeps_their_order() {
     const CLIENTS: usize = 10;
-    const MESSAGES: usize = 5_000;
+    const MESSAGES: usize = 2_000;
     for_each_setup(|driver, shards| {
         let gateway = Gateway::start(&config(driver, shards));
         let clients: Vec<_> = (0..CLIENTS).map(|_| gateway.connect()).collect();

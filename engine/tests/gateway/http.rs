@@ -60,7 +60,8 @@ fn the_end_of_the_connection_is_the_clients_choice() {
         }
         // One that half-closes gets its answer too.
         let mut control = gateway.control();
-        control.stream.write_all(b"GET /tree HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let request = b"POST /send HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+        control.stream.write_all(request).unwrap();
         control.stream.shutdown(std::net::Shutdown::Write).unwrap();
         assert_eq!(control.read_answer(false).status, 200);
         eventually("all are gone", || gateway.server.counters().sum(|shard| &shard.connections) == 0);
@@ -144,7 +145,9 @@ fn a_server_without_a_gateway_has_no_control_routes() {
 #[test]
 fn requests_that_stop_anywhere_cost_only_themselves() {
     for_each_setup(|driver, shards| {
-        let gateway = Gateway::start(&config(driver, shards));
+        let mut config = config(driver, shards);
+        config.server.shutdown_timeout_ms = 1000;
+        let gateway = Gateway::start(&config);
         let request =
             "POST /send?foo=bar HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n0\r\n\r\n";
         for cut in (0..request.len()).step_by(3) {
