@@ -8,6 +8,7 @@ mod drive;
 mod live;
 mod measure;
 mod peer;
+mod plan;
 mod report;
 mod rng;
 mod scrape;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Merge(args) => cmd::compare::merge(&args),
         Command::Storm(args) => cmd::load::storm(&args),
         Command::Search(args) => cmd::search::search(&args),
+        Command::Plan(args) => cmd::plan::plan(&args),
         Command::Doctor(args) => cmd::doctor::doctor(&args),
         Command::Peer(args) => cmd::peer::peer(&args),
     };

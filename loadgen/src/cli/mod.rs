@@ -1,17 +1,21 @@
 //! The command line, as `CONTRACT` section 8 fixes it. Values are checked here; what they mean is decided in `cmd`.
 
+mod plan;
 pub(crate) mod units;
+mod values;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::compare::diff::{RULES_DEFAULT, Rule, Rules};
-use crate::measure::stamp::STAMP_BYTES;
 use crate::report::slo::Slo;
 use crate::scrape::MetricsUrl;
 use crate::workload::build::Spread;
+pub(crate) use plan::PlanArgs;
+pub(crate) use values::Sources;
+use values::{parse_confidence, parse_share, parse_size, parse_sources, parse_spread};
 
 /// WebSocket load generator: open loop, latency from the intended send time, every delivery accounted for.
 ///
@@ -42,6 +46,8 @@ pub(crate) enum Command {
     Diff(DiffArgs),
     /// Reports of several processes or hosts become one.
     Merge(MergeArgs),
+    /// Cores and memory for a load, from the measured costs of a server.
+    Plan(PlanArgs),
     /// What this machine allows, and how to raise what is too low.
     Doctor(DoctorArgs),
     /// A null peer to measure the generator itself against.
@@ -356,50 +362,4 @@ pub(crate) enum DriverArg {
     #[value(name = "io_uring")]
     Uring,
     Epoll,
-}
-
-fn parse_size(text: &str) -> Result<usize, String> {
-    match text.parse::<usize>() {
-        Ok(size) if (STAMP_BYTES..=crate::wire::message::MESSAGE_BYTES_MAX as usize).contains(&size) => Ok(size),
-        Ok(size) if size < STAMP_BYTES => Err(format!("the stamp alone takes {STAMP_BYTES} bytes")),
-        _ => Err(format!("{text:?} is no size in bytes up to 64 MiB")),
-    }
-}
-
-/// Source addresses, at least one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Sources(pub(crate) Vec<IpAddr>);
-
-fn parse_share(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
-        _ => Err(format!("{text:?} is no share above 0 and up to 1")),
-    }
-}
-
-fn parse_confidence(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(share) if (0.5..=0.999).contains(&share) => Ok(share),
-        _ => Err(format!("{text:?} is not between 0.5 and 0.999")),
-    }
-}
-
-fn parse_sources(text: &str) -> Result<Sources, String> {
-    let address = |text: &str| text.parse::<IpAddr>().map_err(|_| format!("{text:?} is no IP address"));
-    let Some((from, to)) = text.split_once('-') else { return Ok(Sources(vec![address(text)?])) };
-    match (address(from)?, address(to)?) {
-        (IpAddr::V4(from), IpAddr::V4(to)) if from <= to && u32::from(to) - u32::from(from) < 65_536 => {
-            Ok(Sources((u32::from(from)..=u32::from(to)).map(|bits| IpAddr::V4(bits.into())).collect()))
-        }
-        _ => Err(format!("{text:?} is no range of at most 65,536 IPv4 addresses, first to last")),
-    }
-}
-
-fn parse_spread(text: &str) -> Result<Spread, String> {
-    match (text, text.strip_prefix("burst:").map(str::parse)) {
-        ("uniform", _) => Ok(Spread::Uniform),
-        ("poisson", _) => Ok(Spread::Poisson),
-        (_, Some(Ok(count @ 1..=1_000_000))) => Ok(Spread::Burst(count)),
-        _ => Err(format!("{text:?} is none of uniform, poisson, burst:N")),
-    }
 }

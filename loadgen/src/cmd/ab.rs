@@ -3,13 +3,11 @@
 //! With a canary, A runs twice among each pair, and is compared with itself like with B: where that shows a difference,
 //! it was the machine.
 
-use std::process::{Child, Command};
-use std::time::{Duration, Instant};
-
 use serde::Serialize;
 
 use super::Exit;
 use super::load::{find, is_json_on_stdout, live, run_load, usage, write, write_json};
+use super::server::Server;
 use crate::cli::AbArgs;
 use crate::compare::diff::Rule;
 use crate::compare::rank::{self, Estimate, Outcome};
@@ -19,12 +17,6 @@ use crate::report::env::Env;
 use crate::report::verdict::Verdict;
 use crate::rng::Rng;
 use crate::sys::signal;
-
-/// How long a server may take to listen, and to end.
-const SERVER_PATIENCE: Duration = Duration::from_secs(30);
-
-/// How often a server is looked at while waiting for it.
-const LOOK: Duration = Duration::from_millis(20);
 
 /// The result, as JSON.
 #[derive(Debug, Serialize)]
@@ -158,7 +150,7 @@ fn measure(command: &str, args: &AbArgs, live: &mut Live) -> Result<Report, (Exi
     let mut server = Server::start(command)?;
     server.wait_until_it_listens(load.address)?;
     let mut run = args.run.target.clone();
-    run.server_pid = Some(server.child.id());
+    run.server_pid = Some(server.pid());
     let env = Env::read(run.url.as_deref().unwrap_or_default(), load.seed, load.measure_ns as f64 / 1e9);
     let (found, facts) = find(load, &run, None, slo.as_ref(), live)?;
     server.stop()?;
@@ -166,55 +158,6 @@ fn measure(command: &str, args: &AbArgs, live: &mut Live) -> Result<Report, (Exi
     match &report.failure {
         Some(failure) => Err((Exit::Failed, format!("{command:?}: {failure}"))),
         None => Ok(report),
-    }
-}
-
-/// A server under way; killed if it is dropped.
-struct Server {
-    child: Child,
-    command: String,
-}
-
-impl Server {
-    fn start(command: &str) -> Result<Self, (Exit, String)> {
-        // `exec`: the process that is measured is the server, not a shell around it.
-        let child =
-            Command::new("sh").args(["-c", &format!("exec {command}")]).stdout(std::process::Stdio::null()).spawn();
-        let child = child.map_err(|e| (Exit::Failed, format!("cannot start {command:?}: {e}")))?;
-        Ok(Self { child, command: command.to_owned() })
-    }
-
-    fn wait_until_it_listens(&mut self, address: std::net::SocketAddr) -> Result<(), (Exit, String)> {
-        let deadline = Instant::now() + SERVER_PATIENCE;
-        while std::net::TcpStream::connect_timeout(&address, LOOK).is_err() {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Err((Exit::Failed, format!("{:?} ended with {status} instead of listening", self.command)));
-            }
-            if Instant::now() > deadline {
-                return Err((Exit::Failed, format!("{:?} does not listen on {address}", self.command)));
-            }
-            std::thread::park_timeout(LOOK);
-        }
-        Ok(())
-    }
-
-    fn stop(&mut self) -> Result<(), (Exit, String)> {
-        signal::terminate(self.child.id());
-        let deadline = Instant::now() + SERVER_PATIENCE;
-        while !matches!(self.child.try_wait(), Ok(Some(_))) {
-            if Instant::now() > deadline {
-                return Err((Exit::Failed, format!("{:?} does not end on SIGTERM", self.command)));
-            }
-            std::thread::park_timeout(LOOK);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

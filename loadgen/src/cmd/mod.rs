@@ -6,7 +6,9 @@ pub(crate) mod doctor;
 pub(crate) mod idle;
 pub(crate) mod load;
 pub(crate) mod peer;
+pub(crate) mod plan;
 pub(crate) mod search;
+mod server;
 
 /// How the process ends, as the contract fixes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use super::outcome::Outcome;
 use super::shared::{Note, Progress, Schedule, Shared, Stage};
 use super::timeline::Timeline;
 use super::watch::Watch;
-use super::window::{Snapshot, Window};
+use super::window::{Snapshot, Window, usage_between};
 use super::worker::Worker;
 use crate::live::{Live, Phase};
 use crate::measure::stamp::Stamper;
@@ -56,6 +56,7 @@ pub(crate) fn run(load: Load, options: &Options, live: &mut Live) -> std::io::Re
     let stamper = Arc::new(Stamper::new(load.run, load.seed, load.size_max()));
     let shared = Arc::new(Shared::new(load, options.threads, notes)?);
     let memory_before = options.server_pid.and_then(|pid| procfs::memory(pid).ok());
+    let server_before = options.server_pid.and_then(|pid| procfs::usage(pid).ok());
     let cores = limits::allowed_cores();
     let mut threads = Vec::new();
     for index in 0..options.threads {
@@ -86,7 +87,10 @@ pub(crate) fn run(load: Load, options: &Options, live: &mut Live) -> std::io::Re
         shared,
         memory_before,
     };
-    let window = match (conductor.connect(), options.idle_hold_ns) {
+    let is_connected = conductor.connect();
+    let connected = options.server_pid.and_then(|pid| procfs::usage(pid).ok());
+    let server_connect = server_before.zip(connected).map(|(before, after)| usage_between(&before, &after));
+    let window = match (is_connected, options.idle_hold_ns) {
         (false, _) => Window::default(),
         (true, None) => conductor.measure(),
         (true, Some(hold_ns)) => conductor.idle(hold_ns),
@@ -95,7 +99,7 @@ pub(crate) fn run(load: Load, options: &Options, live: &mut Live) -> std::io::Re
     conductor.shared.enter(Stage::Close);
     let outcomes = threads.into_iter().map(|thread| thread.join().expect("a thread of the generator panicked"));
     let outcomes = outcomes.collect::<std::io::Result<Vec<_>>>()?;
-    Ok(conductor.gather(outcomes, window))
+    Ok(Findings { server_connect, ..conductor.gather(outcomes, window) })
 }
 
 struct Conductor<'a> {
@@ -357,6 +361,7 @@ impl Conductor<'_> {
             spread: all.tally.spread,
             handshake: all.handshake,
             turns: all.turns,
+            server_connect: None,
             cuts: self.shared.load.has_reconnects().then_some(all.cuts),
             events: self.happenings.been,
             busy_share_max: all.busy_share,

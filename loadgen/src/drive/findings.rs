@@ -9,6 +9,7 @@ use super::publishing::Figures;
 use super::window::Window;
 use crate::measure::recorder::Recorder;
 use crate::measure::tally::Counts;
+use crate::sys::procfs::Usage;
 
 /// Everything a run has found out; the report is made of it.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) struct Findings {
     /// The busiest thread's share of the measured time in which it did not wait.
     pub(crate) busy_share_max: f64,
     pub(crate) window: Window,
+    /// What the server took from the first connect until all connections were open.
+    pub(crate) server_connect: Option<Usage>,
     /// Why the run could not be done as asked.
     pub(crate) failure: Option<String>,
     pub(crate) seconds: Vec<Second>,

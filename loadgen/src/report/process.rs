@@ -15,6 +15,8 @@ pub(crate) struct ServerReport {
     /// CPU time / elapsed time; above 1 with several cores.
     pub(crate) cpu_share: f64,
     pub(crate) context_switches: u64,
+    /// CPU time per connection, from the first connect until all were open.
+    pub(crate) cpu_us_per_connect: Option<f64>,
     pub(crate) rss_bytes: Option<u64>,
     /// Growth of RSS from before the first connection to the end of the window, per connection.
     pub(crate) rss_bytes_per_connection: Option<f64>,
@@ -52,6 +54,7 @@ impl ServerReport {
             deliveries_per_cpu_s: (cpu_us > 0.0).then(|| deliveries as f64 * 1e6 / cpu_us),
             cpu_share: usage.cpu_ns as f64 / 1e9 / window.seconds,
             context_switches: usage.context_switches,
+            cpu_us_per_connect: found.server_connect.map(|usage| usage.cpu_ns as f64 / 1000.0 / opened),
             rss_bytes: window.server_memory.map(|(_, after)| after.rss_bytes),
             rss_bytes_per_connection: window.server_memory.map(|(b, a)| growth(b.rss_bytes, a.rss_bytes)),
             private_dirty_bytes_per_connection: window

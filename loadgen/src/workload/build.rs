@@ -84,6 +84,43 @@ pub(crate) fn relay(
     Ok(load)
 }
 
+/// Like [`relay`], on several topics: `{topic}` in the URL becomes `room-0`, `room-1` and so on, and the connections are
+/// dealt round. Without it there is one topic.
+///
+/// # Errors
+/// A header that cannot be sent, or several topics without a place in the URL.
+pub(crate) fn rooms(
+    target: &Target,
+    common: &Common,
+    topics: u32,
+    subscribers: u32,
+    publishers: u32,
+    rate: f64,
+) -> Result<Load, String> {
+    if topics > 1 && !target.url.resource.contains("{topic}") {
+        return Err(format!("{topics} topics need {{topic}} in the URL's path {}", target.url.resource));
+    }
+    let mut load = empty(target, common);
+    for topic in 0..topics {
+        let resource = target.url.resource.replace("{topic}", &format!("room-{topic}"));
+        let url = WsUrl { resource, ..target.url.clone() };
+        load.requests.push(Request::new(&url, &target.headers, &target.subprotocols)?);
+        load.topics.push(Topic { request: topic, subscribers: 0, publishers: 0 });
+    }
+    for index in 0..subscribers {
+        load.topics[(index % topics) as usize].subscribers += 1;
+        load.connections.push(Connection::subscriber(index % topics));
+    }
+    for index in 0..publishers {
+        let topic = &mut load.topics[(index % topics) as usize];
+        let pace = pace(common, Pacing::Rate(rate), index, publishers);
+        load.publishers.push(publisher(common, index % topics, topic.publishers, pace, None));
+        topic.publishers += 1;
+        load.connections.push(Connection::publisher(index % topics, index));
+    }
+    Ok(load)
+}
+
 /// Each of `connections` hears what it says itself, and nothing else. `{n}` in the URL becomes its number.
 ///
 /// # Errors
@@ -198,6 +235,16 @@ mod tests {
         dues.sort_unstable();
         assert_eq!(dues, (0..20).map(|k| k * 1_000_000).collect::<Vec<_>>());
         assert_eq!((load.connections.len(), load.topics[0].subscribers), (6, 2));
+    }
+
+    #[test]
+    fn rooms_are_dealt_round_and_need_a_place_in_the_url() {
+        let load = rooms(&target("ws://h/rooms/{topic}"), &common(), 3, 7, 4, 100.0).unwrap();
+        let topics: Vec<_> = load.topics.iter().map(|topic| (topic.subscribers, topic.publishers)).collect();
+        assert_eq!((topics, load.connections.len()), (vec![(3, 2), (2, 1), (2, 1)], 11));
+        assert_eq!((load.publishers[3].topic, load.publishers[3].index_in_topic), (0, 1));
+        assert!(rooms(&target("ws://h/"), &common(), 2, 1, 1, 1.0).unwrap_err().contains("{topic}"));
+        assert!(rooms(&target("ws://h/"), &common(), 1, 1, 1, 1.0).is_ok());
     }
 
     #[test]

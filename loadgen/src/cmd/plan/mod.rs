@@ -1,0 +1,66 @@
+//! `plan`: what a load takes in cores and memory, by the measured costs of a server.
+
+mod answer;
+mod costs;
+mod measure;
+
+use super::Exit;
+use super::load::{is_json_on_stdout, usage, write_json};
+use crate::cli::PlanArgs;
+use crate::plan::Shape;
+use crate::plan::estimate::{Estimator, OBSERVATIONS_MIN};
+use crate::plan::range;
+use answer::Answer;
+use costs::Costs;
+
+/// `loadgen plan`.
+///
+/// # Errors
+/// What is wrong with the arguments or the costs, a load beyond twice the measured range (usage), or a server that
+/// cannot be measured.
+pub(crate) fn plan(args: &PlanArgs) -> Result<Exit, (Exit, String)> {
+    let shape = shape(args)?;
+    let target = &args.target;
+    if target.html.is_some() || target.hlog.is_some() || target.hgrm.is_some() || target.server_pid.is_some() {
+        return Err(usage("plan writes --json only, and starts the server itself".into()));
+    }
+    let costs = match (&args.costs, &args.server_command) {
+        (Some(path), _) => Costs::read(path)?,
+        (None, Some(command)) => measure::measure(command, &shape, args)?,
+        (None, None) => return Err(usage("plan needs --costs, or --measure with --server-command".into())),
+    };
+    let estimator = estimator(&costs)?;
+    range::check(&shape, &costs.observations).map_err(usage)?;
+    let answer = Answer::new(&shape, &estimator, args.utilisation).map_err(usage)?;
+    if !is_json_on_stdout(target.json.as_deref()) {
+        if args.measure {
+            print!("{}", costs::render(&estimator));
+        }
+        print!("{}", answer.render());
+    }
+    match &target.json {
+        Some(path) if args.measure => write_json(path, &costs.with_fit(&estimator))?,
+        Some(path) => write_json(path, &answer)?,
+        None => {}
+    }
+    Ok(Exit::Held)
+}
+
+fn shape(args: &PlanArgs) -> Result<Shape, (Exit, String)> {
+    let (topics, subscribers) = (args.topics, args.subscribers);
+    let publishers = args.publishers.unwrap_or(topics);
+    if subscribers < topics || publishers < topics {
+        return Err(usage(format!("each of {topics} topics needs a subscriber and a publisher")));
+    }
+    Ok(Shape { topics, subscribers, publishers, rate: args.rate, burst: 1, size: args.size })
+}
+
+fn estimator(costs: &Costs) -> Result<Estimator, (Exit, String)> {
+    let sending = costs.observations.iter().filter(|o| o.work.sends > 0.0).count();
+    if sending < OBSERVATIONS_MIN {
+        return Err(usage(format!(
+            "{sending} runs with messages are too few for costs: {OBSERVATIONS_MIN} are needed"
+        )));
+    }
+    Ok(Estimator::new(&costs.observations, costs.shards))
+}

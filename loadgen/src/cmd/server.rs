@@ -1,0 +1,79 @@
+//! A server that a command starts, measures and ends.
+
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use super::Exit;
+use crate::sys::signal;
+
+/// How long a server may take to listen, and to end.
+const SERVER_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often a server is looked at while waiting for it.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A server under way; killed if it is dropped.
+pub(super) struct Server {
+    child: Child,
+    command: String,
+}
+
+impl Server {
+    /// The process that is measured.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Runs a command by sh.
+    ///
+    /// # Errors
+    /// When there is no sh.
+    pub(super) fn start(command: &str) -> Result<Self, (Exit, String)> {
+        // `exec`: the process that is measured is the server, not a shell around it.
+        let child =
+            Command::new("sh").args(["-c", &format!("exec {command}")]).stdout(std::process::Stdio::null()).spawn();
+        let child = child.map_err(|e| (Exit::Failed, format!("cannot start {command:?}: {e}")))?;
+        Ok(Self { child, command: command.to_owned() })
+    }
+
+    /// Waits until somebody accepts at `address`.
+    ///
+    /// # Errors
+    /// When the command ends instead, or takes too long.
+    pub(super) fn wait_until_it_listens(&mut self, address: std::net::SocketAddr) -> Result<(), (Exit, String)> {
+        let deadline = Instant::now() + SERVER_PATIENCE;
+        while std::net::TcpStream::connect_timeout(&address, LOOK).is_err() {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err((Exit::Failed, format!("{:?} ended with {status} instead of listening", self.command)));
+            }
+            if Instant::now() > deadline {
+                return Err((Exit::Failed, format!("{:?} does not listen on {address}", self.command)));
+            }
+            std::thread::park_timeout(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Ends it by SIGTERM.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub(super) fn stop(&mut self) -> Result<(), (Exit, String)> {
+        signal::terminate(self.child.id());
+        let deadline = Instant::now() + SERVER_PATIENCE;
+        while !matches!(self.child.try_wait(), Ok(Some(_))) {
+            if Instant::now() > deadline {
+                return Err((Exit::Failed, format!("{:?} does not end on SIGTERM", self.command)));
+            }
+            std::thread::park_timeout(LOOK);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
