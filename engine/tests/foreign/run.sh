@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # WebSocket clients that nobody here wrote against the ringrelay binary: Python `websockets` and `aiohttp`, node `ws`, curl;
-# echo, fan-out and HTTP answers, on ws and wss, on both drivers.
+# echo, fan-out and HTTP answers, on ws and wss, on both drivers; and an application of wsgateway's with ioredis.
 #
 #   run.sh BIN [DRIVER…]        default drivers: io_uring epoll
 #
@@ -63,6 +63,9 @@ for driver in "$@"; do
     stop "$name"
     if [ "$FAILED" != "$before" ]; then echo "--- the server's log ($name)"; tail -n 40 "$WORK/log"; fi
   done
+done
+for driver in "$@"; do
+  suite "$driver" node "$HERE/wsgateway.mjs" "$BIN" "$driver"
 done
 echo "$PASSED passed, $FAILED failed"
 [ "$FAILED" = 0 ]

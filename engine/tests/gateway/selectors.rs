@@ -104,12 +104,12 @@ fn status_and_tree_show_everybody() {
         assert_eq!((control.get("/status"), control.get("/tree")), (String::new(), String::new()));
         let mut clients: Vec<_> = (0..3).map(|_| gateway.connect()).collect();
         clients.sort_by(|(_, a), (_, b)| a.cmp(b));
-        control.post(&format!("/settags?id={}", clients[1].1), "a%0Ab=c%7Fd+e&foo=zoo");
+        control.post(&format!("/settags?id={}", clients[1].1), "a%0Ab=c%7Fd+%C3%BC&foo=zoo");
         let [a, b, c] = [0, 1, 2].map(|index| clients[index].1.as_str());
         let expected =
-            format!("id={a} foo=bar version=2 \nid={b} a%0Ab=c%7Fd e foo=zoo version=2 \nid={c} foo=bar version=2 \n");
+            format!("id={a} foo=bar version=2 \nid={b} a%0Ab=c%7Fd ü foo=zoo version=2 \nid={c} foo=bar version=2 \n");
         assert_eq!(control.get("/status"), expected);
-        assert_eq!(control.get("/tree"), "a%0Ab\n - c%7Fd e\n\nfoo\n - bar\n - zoo\n\nversion\n - 2\n\n");
+        assert_eq!(control.get("/tree"), "a%0Ab\n - c%7Fd ü\n\nfoo\n - bar\n - zoo\n\nversion\n - 2\n\n");
     });
 }
 

@@ -1,5 +1,6 @@
 //! The control routes: applications send to connections, tag them, close them, and look at them.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use percent_encoding::{CONTROLS, utf8_percent_encode};
+use percent_encoding::percent_encode_byte;
 use proto::Opcode;
 
 use super::wsgateway_metrics::WsgatewayMetrics;
@@ -132,9 +133,20 @@ async fn count(answer: Answer<usize>) -> Result<String, Failed> {
     Ok(answer.await?.to_string())
 }
 
-/// Control characters would forge lines.
-fn printable(text: &str) -> impl std::fmt::Display {
-    utf8_percent_encode(text, CONTROLS)
+/// Control characters, which would forge lines, percent-encoded; all else as it is.
+fn printable(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c.is_control() {
+            c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| out.push_str(percent_encode_byte(byte)));
+        } else {
+            out.push(c);
+        }
+    }
+    out.into()
 }
 
 /// A request that was not carried out.
