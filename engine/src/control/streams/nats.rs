@@ -5,11 +5,11 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, PublishErrorKind, ServerAddr};
+use tokio::sync::watch;
 
 use super::availability::Failure;
 use super::drive::{Link, Progress, Target};
@@ -22,7 +22,7 @@ use crate::config::StreamNatsConfig;
 use crate::config::template::Template;
 
 /// How often the client asks the server for a sign of life; two without an answer end the connection.
-const PING_EVERY: Duration = Duration::from_secs(2);
+const PING_EVERY: Duration = Duration::from_secs(1);
 
 /// One server, or several of a cluster.
 #[derive(Debug)]
@@ -49,19 +49,18 @@ impl Target for Nats {
     const AT_LEAST_ONCE: bool = false;
 
     async fn connect(&self) -> Result<NatsLink, Failure> {
-        let attempts = Arc::new(AtomicU32::new(0));
-        let counted = Arc::clone(&attempts);
+        let (counter, attempts) = watch::channel(0_u32);
         let options = ConnectOptions::new()
             .name("ringrelay")
             .ping_interval(PING_EVERY)
             // Called before each attempt: the first connection is made with as many as it takes.
             .reconnect_delay_callback(move |_| {
-                counted.fetch_add(1, Relaxed);
+                counter.send_modify(|attempts| *attempts += 1);
                 Duration::ZERO
             })
             .max_reconnects(self.servers.len());
         let client = options.connect(&self.servers[..]).await?;
-        let attempts_then = attempts.load(Relaxed);
+        let attempts_then = *attempts.borrow();
         Ok(NatsLink { client, attempts, attempts_then, subject: Arc::clone(&self.subject) })
     }
 }
@@ -70,17 +69,17 @@ impl Target for Nats {
 pub(super) struct NatsLink {
     client: Client,
     /// Of the client to connect; and how many it had made when it stood.
-    attempts: Arc<AtomicU32>,
+    attempts: watch::Receiver<u32>,
     attempts_then: u32,
     subject: Arc<Template>,
 }
 
 impl NatsLink {
     fn is_good(&self) -> Result<(), Failure> {
-        if self.attempts.load(Relaxed) == self.attempts_then && self.client.connection_state() == State::Connected {
+        if *self.attempts.borrow() == self.attempts_then && self.client.connection_state() == State::Connected {
             return Ok(());
         }
-        Err(Failure("the connection is lost".to_owned()))
+        Err(lost())
     }
 
     async fn publish(&self, record: &Record) -> Result<Fate, Failure> {
@@ -97,7 +96,11 @@ impl NatsLink {
         for record in batch {
             fates.push(self.publish(record).await?);
         }
-        self.client.flush().await?;
+        let mut attempts = self.attempts.clone();
+        tokio::select! {
+            flushed = self.client.flush() => flushed?,
+            _ = attempts.wait_for(|attempts| *attempts > self.attempts_then) => return Err(lost()),
+        }
         self.is_good()?;
         Ok(fates)
     }
@@ -124,6 +127,10 @@ impl Link for NatsLink {
             tracing::debug!("nats: {error}");
         }
     }
+}
+
+fn lost() -> Failure {
+    Failure("the connection is lost".to_owned())
 }
 
 /// A subject that the protocol can carry: what separates or selects becomes `_`, as does an empty token.
