@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use common::{number, run};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
@@ -14,11 +15,19 @@ const SHORT: [&str; 6] = ["--warmup", "100ms", "--duration", "1s", "--connection
 
 /// An echo server with a certificate for `localhost`, and a file with that certificate.
 fn serve(name: &str) -> (SocketAddr, PathBuf) {
-    let issued = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-    let key = PrivateKeyDer::try_from(issued.signing_key.serialize_der()).unwrap();
+    serve_with(name, IsCa::NoCa)
+}
+
+/// The same, with a certificate that may be an authority's, as `openssl req -x509` makes them.
+fn serve_with(name: &str, is_ca: IsCa) -> (SocketAddr, PathBuf) {
+    let signing_key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["localhost".into()]).unwrap();
+    params.is_ca = is_ca;
+    let certificate = params.self_signed(&signing_key).unwrap();
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = config.with_no_client_auth().with_single_cert(vec![issued.cert.der().clone()], key).unwrap();
+    let config = config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let config = Arc::new(config);
@@ -29,7 +38,7 @@ fn serve(name: &str) -> (SocketAddr, PathBuf) {
         }
     });
     let path = std::env::temp_dir().join(format!("loadgen-{name}-{}.pem", std::process::id()));
-    std::fs::write(&path, issued.cert.pem()).unwrap();
+    std::fs::write(&path, certificate.pem()).unwrap();
     (address, path)
 }
 
@@ -58,6 +67,17 @@ fn wss_works_with_the_right_certificate_and_blindly() {
         }
     }
     std::fs::remove_file(ca).unwrap();
+}
+
+#[test]
+fn a_certificate_that_signed_itself_as_an_authority_is_trusted_for_its_names_only() {
+    let (address, ca) = serve_with("authority", IsCa::Ca(BasicConstraints::Unconstrained));
+    let ask = |host: String| run(&[&["echo", "--url", &host, "--ca", ca.to_str().unwrap()], &SHORT[..]].concat());
+    let (_, report, errors) = ask(format!("wss://localhost:{}/", address.port()));
+    assert!(report["failure"].is_null() && number(&report, "/reach") == 1.0, "{errors}");
+    let (code, _, errors) = ask(format!("wss://{address}/"));
+    assert!(code == 4 && errors.contains("certificate"), "{code} {errors}");
+    std::fs::remove_file(&ca).unwrap();
 }
 
 #[test]

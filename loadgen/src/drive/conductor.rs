@@ -349,8 +349,11 @@ impl Conductor<'_> {
         self.timeline.close();
         // Who was away was not to be reached.
         all.figures.expected -= all.tally.counts.missed;
-        let service =
-            if self.shared.load.is_closed_loop() { self.timeline.response.clone() } else { all.tally.service };
+        let service = if self.shared.load.is_closed_loop() {
+            self.timeline.response.clone()
+        } else {
+            all.tally.service().clone()
+        };
         Findings {
             connections: self.connections,
             counts: all.tally.counts,

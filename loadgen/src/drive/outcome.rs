@@ -24,10 +24,10 @@ pub(super) struct Outcome {
 
 impl Outcome {
     /// Adds what another thread of the same run has found out.
-    pub(super) fn merge(&mut self, other: &Self) {
+    pub(super) fn merge(&mut self, other: &mut Self) {
         self.tally.counts.add(&other.tally.counts);
         self.figures.add(&other.figures);
-        self.tally.service.add(&other.tally.service);
+        self.tally.service().add(other.tally.service());
         self.tally.completion.add(&other.tally.completion);
         self.tally.spread.add(&other.tally.spread);
         self.handshake.add(&other.handshake);

@@ -2,6 +2,7 @@
 
 pub(crate) mod ledger;
 pub(crate) mod recorder;
+mod seen;
 pub(crate) mod stamp;
 pub(crate) mod tally;
 pub(crate) mod track;

@@ -76,9 +76,57 @@ impl Recorder {
     }
 }
 
+/// A histogram that takes runs of equal values in one piece: what one receive brings was often due at one time.
+#[derive(Debug)]
+pub(crate) struct RunRecorder {
+    recorder: Recorder,
+    /// The values that are not recorded yet: so many times the same.
+    value_ns: u64,
+    count: u64,
+}
+
+impl RunRecorder {
+    pub(crate) fn new() -> Self {
+        Self { recorder: Recorder::new(), value_ns: 0, count: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn record(&mut self, ns: u64) {
+        if ns != self.value_ns {
+            self.settle();
+            self.value_ns = ns;
+        }
+        self.count += 1;
+    }
+
+    /// All that has been recorded.
+    pub(crate) fn settled(&mut self) -> &mut Recorder {
+        self.settle();
+        &mut self.recorder
+    }
+
+    #[inline]
+    fn settle(&mut self) {
+        if self.count > 0 {
+            self.recorder.0.saturating_record_n(self.value_ns, std::mem::take(&mut self.count));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_give_the_same_histogram_as_their_values() {
+        let (mut runs, mut each) = (RunRecorder::new(), Recorder::new());
+        for ns in [0, 0, 5, 5, 5, 1_000_000, 5, HIGHEST_NS * 2, HIGHEST_NS * 2] {
+            runs.record(ns);
+            each.record(ns);
+        }
+        assert_eq!(runs.settled(), &each);
+        assert_eq!((runs.settled().count(), runs.settled().max_us()), (9, each.max_us()));
+    }
 
     #[test]
     fn what_is_encoded_is_decoded_and_adds_up() {

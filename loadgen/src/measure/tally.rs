@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::ledger::{Delivery, Ledger};
-use super::recorder::Recorder;
+use super::recorder::{Recorder, RunRecorder};
+use super::seen::Seen;
 use super::stamp::{Check, Stamp, Stamper};
 use super::track::{LocalTrack, SharedTrack};
 use crate::workload::Load;
@@ -53,12 +54,15 @@ impl Counts {
 pub(crate) struct Account {
     pub(crate) topic: u32,
     pub(crate) first_pair: u32,
+    /// Nobody else on this thread hears the topic.
+    is_alone: bool,
 }
 
 /// What one thread's subscribers have seen.
 #[derive(Debug)]
 pub(crate) struct Tally {
     stamper: Arc<Stamper>,
+    seen: Seen,
     tracks: Arc<[SharedTrack]>,
     publishers: Vec<Heard>,
     accounts: Vec<Account>,
@@ -73,9 +77,9 @@ pub(crate) struct Tally {
     /// Distinct messages booked in all phases, damaged ones included.
     pub(crate) booked: u64,
     /// From intended time, since the last [`Self::take_interval`].
-    response: Recorder,
+    response: RunRecorder,
     /// From the actual send.
-    pub(crate) service: Recorder,
+    service: RunRecorder,
     pub(crate) completion: Recorder,
     /// Between the first and the last subscriber.
     pub(crate) spread: Recorder,
@@ -107,6 +111,7 @@ impl Tally {
         Self {
             publishers: publishers.collect(),
             stamper,
+            seen: Seen::new(),
             tracks,
             accounts: Vec::new(),
             away: HashMap::new(),
@@ -115,8 +120,8 @@ impl Tally {
             unrecognised: HashMap::new(),
             counts: Counts::default(),
             booked: 0,
-            response: Recorder::new(),
-            service: Recorder::new(),
+            response: RunRecorder::new(),
+            service: RunRecorder::new(),
             completion: Recorder::new(),
             spread: Recorder::new(),
             completed: Vec::with_capacity(1024),
@@ -124,9 +129,9 @@ impl Tally {
         }
     }
 
-    /// Opens the account of a subscriber to `topic`.
-    pub(crate) fn open(&mut self, topic: u32, publishers: u32) -> Account {
-        let account = Account { topic, first_pair: self.ledger.open(publishers) };
+    /// Opens the account of one of `subscribers` to `topic` on this thread.
+    pub(crate) fn open(&mut self, topic: u32, publishers: u32, subscribers: u32) -> Account {
+        let account = Account { topic, first_pair: self.ledger.open(publishers), is_alone: subscribers == 1 };
         self.accounts.push(account);
         account
     }
@@ -134,9 +139,18 @@ impl Tally {
     /// Books what a subscriber received at `now_ns`.
     #[inline]
     pub(crate) fn deliver(&mut self, account: Account, payload: &[u8], now_ns: u64) {
-        let stamp = match self.stamper.check(payload) {
-            Check::Intact(stamp) => stamp,
-            other => return self.deliver_other(account, other, now_ns),
+        let found = if account.is_alone { None } else { self.seen.find(payload) };
+        let stamp = match found {
+            Some(stamp) => stamp,
+            None => match self.stamper.check(payload) {
+                Check::Intact(stamp) => {
+                    if !account.is_alone {
+                        self.seen.keep(payload, stamp);
+                    }
+                    stamp
+                }
+                other => return self.deliver_other(account, other, now_ns),
+            },
         };
         let Some(heard) = self.publishers.get_mut(stamp.publisher as usize) else {
             return self.deliver_other(account, Check::Damaged, now_ns);
@@ -209,9 +223,15 @@ impl Tally {
 
     /// Takes the response latencies since the last call.
     pub(crate) fn take_interval(&mut self) -> Recorder {
-        let taken = self.response.clone();
-        self.response.clear();
+        let response = self.response.settled();
+        let taken = response.clone();
+        response.clear();
         taken
+    }
+
+    /// Service times of the whole run.
+    pub(crate) fn service(&mut self) -> &mut Recorder {
+        self.service.settled()
     }
 
     /// Closes all accounts: what is missing is lost. `measured` are the measured sequences of each publisher.

@@ -8,6 +8,10 @@ use super::frame::{self, WireError};
 /// A connection gives up on a message above this size.
 pub(crate) const MESSAGE_BYTES_MAX: u64 = 64 << 20;
 
+/// First bytes of a message in one frame.
+const WHOLE_TEXT: u8 = 0x80 | frame::TEXT;
+const WHOLE_BINARY: u8 = 0x80 | frame::BINARY;
+
 /// What the other side said.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Incoming<'a> {
@@ -45,6 +49,15 @@ pub(crate) fn decode_server(
     let mut at = 0;
     loop {
         let rest = &bytes[at..];
+        // What nearly every frame is: a whole short message.
+        if let [first @ (WHOLE_TEXT | WHOLE_BINARY), length @ ..=125, rest @ ..] = rest
+            && let Some(payload) = rest.get(..usize::from(*length))
+            && assembly.opcode == 0
+        {
+            on(Incoming::Message { opcode: first & 0x0F, payload });
+            at += 2 + payload.len();
+            continue;
+        }
         let Some(header) = frame::decode_header(rest, false)? else { return Ok(at) };
         let end = frame_end(&header)?;
         let Some(payload) = rest.get(header.header_bytes..end) else { return Ok(at) };

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 /// Where Linux distributions keep the certificates that they trust.
 const SYSTEM_BUNDLES: [&str; 3] =
@@ -35,14 +37,9 @@ impl Tls {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone());
         let builder = builder.with_safe_default_protocol_versions().map_err(|e| format!("TLS: {e}"))?;
-        let config = if is_insecure {
-            builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(TrustAny::new(&provider)))
-                .with_no_client_auth()
-        } else {
-            builder.with_root_certificates(roots(ca)?).with_no_client_auth()
-        };
+        let trusted = if is_insecure { Trusted::Any } else { Trusted::read(ca, &provider)? };
+        let verifier = Verifier { trusted, algorithms: provider.signature_verification_algorithms };
+        let config = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth();
         Ok(Self { config: Arc::new(config), name })
     }
 
@@ -91,37 +88,58 @@ impl Session {
     }
 }
 
-fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
-    let system = || SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists());
-    let path = ca.or_else(system).ok_or("this system has no certificate bundle; use --ca F or --insecure")?;
-    let shown = path.display();
-    let certificates = CertificateDer::pem_file_iter(path).map_err(|e| format!("cannot read {shown}: {e}"))?;
-    let certificates = certificates.collect::<Result<Vec<_>, _>>().map_err(|e| format!("cannot read {shown}: {e}"))?;
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(certificates);
-    if added == 0 { Err(format!("there is no certificate in {shown}")) } else { Ok(roots) }
+/// Which certificates will do.
+#[derive(Debug)]
+enum Trusted {
+    /// For `--insecure`: any, but the signatures must be right.
+    Any,
+    /// Those that the listed ones have signed, and the listed ones themselves.
+    Listed { by_roots: Arc<WebPkiServerVerifier>, listed: Vec<CertificateDer<'static>> },
 }
 
-/// For `--insecure`: any certificate will do, but the signatures must be right.
-#[derive(Debug)]
-struct TrustAny(WebPkiSupportedAlgorithms);
-
-impl TrustAny {
-    fn new(provider: &CryptoProvider) -> Self {
-        Self(provider.signature_verification_algorithms)
+impl Trusted {
+    fn read(ca: Option<&Path>, provider: &Arc<CryptoProvider>) -> Result<Self, String> {
+        let system = || SYSTEM_BUNDLES.iter().map(Path::new).find(|path| path.exists());
+        let path = ca.or_else(system).ok_or("this system has no certificate bundle; use --ca F or --insecure")?;
+        let shown = path.display();
+        let listed = CertificateDer::pem_file_iter(path).map_err(|e| format!("cannot read {shown}: {e}"))?;
+        let listed = listed.collect::<Result<Vec<_>, _>>().map_err(|e| format!("cannot read {shown}: {e}"))?;
+        let mut roots = RootCertStore::empty();
+        let (added, _) = roots.add_parsable_certificates(listed.iter().cloned());
+        if added == 0 {
+            return Err(format!("there is no certificate in {shown}"));
+        }
+        let by_roots = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        let by_roots = by_roots.build().map_err(|e| format!("{shown}: {e}"))?;
+        Ok(Self::Listed { by_roots, listed })
     }
 }
 
-impl ServerCertVerifier for TrustAny {
+/// What rustls asks about the server's certificate.
+#[derive(Debug)]
+struct Verifier {
+    trusted: Trusted,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        let Trusted::Listed { by_roots, listed } = &self.trusted else { return Ok(ServerCertVerified::assertion()) };
+        match by_roots.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+            // `openssl req -x509` makes certificates that sign for themselves as authorities: no chain leads to them.
+            Err(rustls::Error::InvalidCertificate(CertificateError::Other(_))) if listed.contains(certificate) => {
+                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            judged => judged,
+        }
     }
 
     fn verify_tls12_signature(
@@ -130,7 +148,7 @@ impl ServerCertVerifier for TrustAny {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0)
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -139,10 +157,10 @@ impl ServerCertVerifier for TrustAny {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0)
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }

@@ -90,7 +90,8 @@ impl Worker {
         for (slot, id) in mine().enumerate() {
             let spec = load.connections[id as usize];
             let publishers = load.topics[spec.topic as usize].publishers;
-            let account = spec.is_subscriber.then(|| tally.open(spec.topic, publishers));
+            let account =
+                spec.is_subscriber.then(|| tally.open(spec.topic, publishers, local_subscribers[spec.topic as usize]));
             let publisher = spec.publisher.map(|publisher| {
                 let local = publishing.add(publisher, slot as u32, load.publishers[publisher as usize].clone());
                 local_publishers[publisher as usize] = Some(local);
