@@ -211,7 +211,8 @@ impl Worker {
     fn busy_share(&self, now_ns: u64) -> f64 {
         let measured = &self.tally.measured;
         let measured_ns = now_ns.min(measured.end).saturating_sub(measured.start);
-        (1.0 - self.waited_ns as f64 / measured_ns.max(1) as f64).clamp(0.0, 1.0)
+        // A run that ended before its measurement was not busy measuring.
+        if measured_ns == 0 { 0.0 } else { (1.0 - self.waited_ns as f64 / measured_ns as f64).clamp(0.0, 1.0) }
     }
 
     fn store_progress(&self, now_ns: u64) {
