@@ -14,8 +14,9 @@ use crate::shard::Shard;
 
 /// Sends to connections that asked for it, per turn.
 const PENDING_PER_TURN: usize = 1024;
-/// Bytes of a log that one send takes.
-const BYTES_PER_SEND: u64 = 256 << 10;
+/// Bytes of a log that one send takes: a publish window of 256 KiB with the headers of its frames, which would otherwise
+/// leave a piece of the last one for a send of its own.
+const BYTES_PER_SEND: u64 = 288 << 10;
 /// What encrypting one send costs in terms of a plain one.
 const TLS_COST: usize = 8;
 
