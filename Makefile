@@ -6,7 +6,7 @@ TARGET  := $(or $(CARGO_TARGET_DIR),target)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 DIST    := $(TARGET)/dist/ringrelay-$(VERSION)-$(shell uname -m)-linux
 
-.PHONY: help run server build build-all release install test deps lint fuzz bench bench-micro perf-gate clean
+.PHONY: help run server build build-all release install test deps lint fuzz bench bench-micro perf-gate perf-ab clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -52,6 +52,9 @@ bench: build-all ## ringrelay beside its peers, interleaved (root: in an own net
 
 perf-gate: ## what an operation costs, counted, against perf/budgets.toml; BASE=REF: against the merge base too
 	perf/gate.py $(if $(BASE),--base $(BASE)) $(ARGS)
+
+perf-ab: ## CPU time per delivery beside the merge base with BASE=REF, in pairs; for a quiet machine
+	perf/ab.py --base $(or $(BASE),$(error BASE=REF is needed)) $(ARGS)
 
 bench-micro: ## the data path piece by piece; a filter and options by ARGS
 	$(CARGO) bench -p benches $(if $(ARGS),-- $(ARGS))

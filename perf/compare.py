@@ -31,8 +31,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+from revisions import ROOT, TARGET, Failure
+
 PEERS = ROOT / "perf" / "peers"
 START_SECONDS = 20
 STOP_SECONDS = 15
@@ -41,10 +41,6 @@ RUN_EXTRA_SECONDS = 60
 NAMESPACE_MARK = "RINGRELAY_COMPARE_INSIDE"
 # What loadgen's exit codes allow to be counted: the SLO held, or it did not.
 FINISHED = (0, 1)
-
-
-class Failure(Exception):
-    """A run that could not be finished, with the reason."""
 
 
 @dataclass(frozen=True)

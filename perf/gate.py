@@ -16,6 +16,7 @@ target/perf-gate. Exit: 0 all within, 1 something is over or was not counted, 2 
 """
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -28,8 +29,8 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
+from revisions import ROOT, TARGET, Failure, build, capture, merge_base, sources
+
 OUT = TARGET / "perf-gate"
 BUDGETS = ROOT / "perf" / "budgets.toml"
 RUN_SECONDS = 120
@@ -40,44 +41,24 @@ SLACK = {"kernel_system_calls": 10, "allocations": 2, "frees": 2, "held_bytes": 
 SHOWN = ["instructions", "allocations", "held_bytes", "kernel_system_calls", "submissions", "encodes", "copied_bytes"]
 
 
-class Failure(Exception):
-    """Why nothing can be measured."""
-
-
-def capture(*command, **options):
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, **options)
-
-
-def build(source, name):
-    """The gate of the sources in `source`, as OUT/name. The target folder is shared: only what differs is built."""
-    command = ["cargo", "build", "--release", "--locked", "-p", "benches", "--bin", "gate"]
-    environment = os.environ | {"CARGO_TARGET_DIR": str(TARGET)}
-    if subprocess.run(command, cwd=source, env=environment).returncode:
-        raise Failure(f"the gate of {source} cannot be built")
-    OUT.mkdir(parents=True, exist_ok=True)
-    # Under its own name: the next build replaces the one in the target folder.
-    return Path(shutil.copy2(TARGET / "release" / "gate", OUT / name))
+def build_gate(source, name):
+    build(source, {"gate": ("benches", OUT / name)})
+    return OUT / name
 
 
 def build_base(ref, notes):
     """The gate of the merge base with `ref`, its budgets and its commit; None with a note where that cannot be had."""
-    found = capture("git", "-C", ROOT, "merge-base", ref, "HEAD")
-    if found.returncode:
-        shallow = capture("git", "-C", ROOT, "rev-parse", "--is-shallow-repository").stdout.strip() == "true"
-        why = "the clone is shallow" if shallow else found.stderr.strip() or "no common commit"
+    commit, why = merge_base(ref)
+    if commit is None:
         notes.append(f"no merge base with {ref} ({why}): budgets only")
         return None
-    commit = found.stdout.strip()
-    source = OUT / "base"
-    shutil.rmtree(source, ignore_errors=True)
-    source.mkdir(parents=True)
-    archive = subprocess.run(["git", "-C", ROOT, "archive", commit], capture_output=True, check=True)
-    subprocess.run(["tar", "-x", "-C", source], input=archive.stdout, check=True)
+    source = sources(commit, OUT / "base")
     if not (source / "benches" / "gate").exists():
         notes.append(f"{commit[:9]} has no gate yet: budgets only")
         return None
     budgets = source / "perf" / "budgets.toml"
-    return {"bin": build(source, "gate-base"), "commit": commit, "budgets": budgets.read_text() if budgets.exists() else ""}
+    text = budgets.read_text() if budgets.exists() else ""
+    return {"bin": build_gate(source, "gate-base"), "commit": commit, "budgets": text}
 
 
 class Gate:
@@ -166,6 +147,7 @@ def run_all(binary, only):
         return list(pool.map(lambda name: Gate(binary, name).run(), names))
 
 
+@functools.cache
 def environment():
     """What counts may depend on beside the sources."""
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
@@ -299,7 +281,7 @@ def main():
         raise Failure("no valgrind: apt-get install valgrind, or .ci/deps")
     OUT.mkdir(parents=True, exist_ok=True)
     notes, changes = [], []
-    gates = run_all(options.bin or build(ROOT, "gate-head"), only)
+    gates = run_all(options.bin or build_gate(ROOT, "gate-head"), only)
     text = BUDGETS.read_text()
     budgets = tomllib.loads(text)
     if options.lower:

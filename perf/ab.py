@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+"""Two revisions of ringrelay under the same load, in pairs: server CPU-µs per delivery at 60 % of a core.
+
+    perf/ab.py --base REF [--head REF] [--scenarios fan-out,crowd] [--pairs 12] [--seconds 2] [--out DIR]
+    perf/ab.py --base-bin FILE --head-bin FILE …
+
+`loadgen ab --canary` runs base, head and base again in each pair, in random balanced order: one core for the server, the
+other for loadgen. The rate of a scenario is set on the base, to 60 % of the server's core, and is the same for all.
+Per scenario: REGRESSED (the 98 % interval of head / base lies above 1), PASS (it does not, and 5 % would have shown),
+INCONCLUSIVE (it would not, or the base differs from itself: then the machine moved).
+
+Without --head: the working tree. As root in a network namespace of its own with reno. Writes ab.json and ab.md into DIR
+(default target/perf-ab). Exit: 0 all PASS, 1 REGRESSED, 2 usage or set-up, 3 INCONCLUSIVE.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from compare import NAMESPACE_MARK, Running, Server, enter_namespace, machine
+from revisions import ROOT, TARGET, Failure, build, merge_base, sources
+
+OUT = TARGET / "perf-ab"
+PORT = 18443
+LOAD = 0.6  # of the server's core
+LOAD_NEAR, LOAD_FAR = 0.03, 0.2  # good enough to stop looking; too far off to compare anything
+CALIBRATIONS = 6
+CONFIG = f"""server: {{host: 127.0.0.1, port: {PORT}, shards: 1}}
+metrics: {{enabled: false}}
+endpoints: [{{path: /, mode: relay}}]
+"""
+WORDS = {"worse": "REGRESSED", "better": "PASS", "no_difference_shown": "PASS", "inconclusive": "INCONCLUSIVE"}
+EXITS = {"PASS": 0, "REGRESSED": 1, "INCONCLUSIVE": 3}
+# loadgen's exits that leave a report.
+REPORTED = (0, 1, 3)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A load whose rate is to be found: loadgen's flags, and a rate to begin with, in messages per second."""
+
+    name: str
+    flags: tuple
+    rate: float
+
+
+SCENARIOS = [
+    Scenario("fan-out", ("--subscribers", "1000", "--publishers", "1", "--size", "64"), 180),
+    Scenario("crowd", ("--subscribers", "300", "--publishers", "100", "--size", "64"), 450),
+    Scenario("bulk", ("--subscribers", "300", "--publishers", "1", "--size", "4096"), 450),
+]
+
+
+def load(options, command, scenario, rate, seconds, report, *flags):
+    """Runs loadgen on its core and returns what it wrote."""
+    url = f"ws://127.0.0.1:{PORT}/"
+    done = subprocess.run(
+        ["taskset", "-c", str(options.load_cpu), str(options.loadgen), command, "--url", url, "--rate", f"{rate:.1f}",
+         *scenario.flags, "--warmup", "1s", "--duration", f"{seconds}s", "--quiet", "--json", str(report), *flags],
+        stdout=subprocess.PIPE, stderr=None if command == "ab" else subprocess.PIPE, text=True,
+    )  # fmt: skip
+    if done.returncode not in REPORTED:
+        raise Failure(f"loadgen {command}, {scenario.name} at {rate:.0f}/s: exit {done.returncode} {done.stderr or ''}")
+    return json.loads(report.read_text())
+
+
+def calibrate(scenario, options, folder):
+    """The rate at which the base takes LOAD of a core, as near as it comes. It is searched for: what a delivery costs
+    depends on how many leave in one send, and the share hardly grows any more once the server holds messages back."""
+    rate, tried = scenario.rate, {}
+    server = Server("base", None, lambda _: [options.base_bin, "--config", options.config])
+    for _ in range(CALIBRATIONS):
+        running = Running(server, options.server_cpu)
+        try:
+            pid = ("--server-pid", str(running.process.pid))
+            seen = load(options, "run", scenario, rate, 1, folder / "calibration.json", *pid)
+        finally:
+            running.stop()
+        tried[rate] = seen["server"]["cpu_share"]
+        print(f"{scenario.name}: {rate:.0f} messages/s take {tried[rate]:.0%} of a core", file=sys.stderr, flush=True)
+        if abs(tried[rate] - LOAD) < LOAD_NEAR:
+            break
+        rate *= min(max(LOAD / tried[rate], 0.6), 1.5)
+    best = min(tried, key=lambda rate: abs(tried[rate] - LOAD))
+    if abs(tried[best] - LOAD) > LOAD_FAR:
+        raise Failure(f"{scenario.name}: no rate takes {LOAD:.0%} of a core; is the machine busy, or the core shared?")
+    return best
+
+
+def compare(scenario, options):
+    """One comparison: its result word, the rate, and loadgen's report with every pair."""
+    with tempfile.TemporaryDirectory(prefix="ringrelay-ab-") as folder:
+        rate = options.rates.get(scenario.name) or calibrate(scenario, options, Path(folder))
+        servers = {
+            flag: f"taskset -c {options.server_cpu} {binary} --config {options.config} 2>/dev/null"
+            for flag, binary in (("--a", options.base_bin), ("--b", options.head_bin))
+        }
+        sides = [part for pair in servers.items() for part in pair]
+        report = load(
+            options, "ab", scenario, rate, options.seconds, Path(folder) / "ab.json",
+            *sides, "--canary", "--pairs", str(options.pairs), "--seed", str(options.seed),
+        )  # fmt: skip
+    invalid = report["invalid_runs"] * 4 > options.pairs * 3
+    result = "INCONCLUSIVE" if invalid else WORDS[report["outcome"]]
+    return {"scenario": scenario.name, "rate": rate, "result": result, "report": report}
+
+
+def percent(estimate):
+    return " ".join(f"{(estimate[key] - 1) * 100:+.1f}" for key in ("ratio", "low", "high"))
+
+
+def row(done):
+    """A line of the table."""
+    report = done["report"]
+    why = ""
+    if done["result"] == "INCONCLUSIVE":
+        effect = f"only {report['smallest_effect']:.1%} would have shown"
+        why = "the base differs from itself" if report["contaminated"] else effect
+    base = sorted(pair["a"] for pair in report["pairs"])[len(report["pairs"]) // 2]
+    cells = [done["scenario"], f"{done['rate']:.0f}", f"{base:.3f}", percent(report["estimate"]), percent(report["canary"])]
+    return "| " + " | ".join([*cells, f"{report['estimate']['pair_spread']:.1%}", done["result"] + (f": {why}" if why else "")]) + " |"
+
+
+HEAD = """| scenario | messages/s | base, µs | head / base, % (low, high) | base / base | pairs' spread | |
+| --- | ---: | ---: | ---: | ---: | ---: | --- |"""
+
+
+def prepare(options):
+    """Builds what is missing. Not in the namespace: that reaches no registry."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    options.config = OUT / "config.yaml"
+    options.config.write_text(CONFIG)
+    if options.loadgen is None:
+        options.loadgen = OUT / "loadgen"
+        build(ROOT, {"loadgen": ("loadgen", options.loadgen)})
+    if options.head_bin is None:
+        options.head_bin = OUT / "ringrelay-head"
+        source = sources(options.head, OUT / "head") if options.head else ROOT
+        build(source, {"ringrelay": ("ringrelay", options.head_bin)})
+    if options.base_bin is None:
+        options.base_bin = OUT / "ringrelay-base"
+        commit, why = merge_base(options.base)
+        if commit is None:
+            raise Failure(f"no merge base with {options.base}: {why}")
+        build(sources(commit, OUT / "base"), {"ringrelay": ("ringrelay", options.base_bin)})
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--base", help="compare with the merge base of this commit and HEAD")
+    parser.add_argument("--head", help="this commit instead of the working tree")
+    parser.add_argument("--base-bin", type=Path, help="a ringrelay that is built already")
+    parser.add_argument("--head-bin", type=Path, help="the same of the other side")
+    parser.add_argument("--loadgen", type=Path, help="a loadgen that is built already")
+    parser.add_argument("--scenarios", help="comma list of: " + ", ".join(scenario.name for scenario in SCENARIOS))
+    parser.add_argument("--rates", default="", help="NAME=RATE,… messages per second, instead of finding them")
+    parser.add_argument("--pairs", type=int, default=12)
+    parser.add_argument("--seconds", type=int, default=2, help="measured time of a run")
+    parser.add_argument("--seed", type=int, default=1, help="of the order")
+    parser.add_argument("--server-cpu", type=int, default=0)
+    parser.add_argument("--load-cpu", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=OUT)
+    options = parser.parse_args()
+    if not options.base and not options.base_bin:
+        parser.error("--base REF, or --base-bin FILE")
+    names = options.scenarios.split(",") if options.scenarios else [scenario.name for scenario in SCENARIOS]
+    if unknown := set(names) - {scenario.name for scenario in SCENARIOS}:
+        parser.error(f"unknown scenarios: {', '.join(sorted(unknown))}")
+    try:
+        options.rates = {name: float(rate) for name, rate in (entry.split("=") for entry in options.rates.split(",") if entry)}
+    except ValueError:
+        parser.error(f"--rates {options.rates!r} is not NAME=RATE,…")
+    return options, [scenario for scenario in SCENARIOS if scenario.name in names]
+
+
+def main():
+    options, chosen = arguments()
+    prepare(options)
+    if NAMESPACE_MARK not in os.environ:
+        # The binaries are there now: inside, they are given.
+        sys.argv += ["--base-bin", str(options.base_bin), "--head-bin", str(options.head_bin), "--loadgen", str(options.loadgen)]
+    enter_namespace()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    done = [compare(scenario, options) for scenario in chosen]
+    text = "\n".join([HEAD, *map(row, done)]) + "\n"
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "ab.json").write_text(json.dumps({"machine": machine(), "comparisons": done}, indent=1))
+    (options.out / "ab.md").write_text(text)
+    print(text)
+    results = [one["result"] for one in done]
+    return next((EXITS[word] for word in ("REGRESSED", "INCONCLUSIVE") if word in results), 0)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (Failure, subprocess.CalledProcessError, OSError) as failure:
+        print(f"ab: {failure}", file=sys.stderr)
+        sys.exit(2)
