@@ -21,6 +21,9 @@ fn the_capacity_of_a_peer_is_found_within_five_per_cent() {
     );
     assert_eq!(report["limited_by"][0], "service.p90<50ms");
     assert!(report["runs"].as_array().unwrap().len() >= 8);
+    // What the peer's capacity forbids, the generator can do.
+    assert!(report["null_peer"]["held"] == true && number(&report, "/null_peer/value") == fails, "{report:#}");
+    assert!(errors.contains("null peer at"), "{errors}");
 }
 
 #[test]

@@ -148,8 +148,19 @@ pub(crate) struct TrafficArgs {
     pub(crate) slo: Option<Slo>,
 }
 
+/// Whether to measure the generator too.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct CeilingArgs {
+    /// After the run drive the same load against a null peer for up to 3 s, and judge how near its own ceiling the
+    /// generator was.
+    #[arg(long)]
+    pub(crate) ceiling: bool,
+}
+
 #[derive(Debug, Clone, Args)]
 pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) ceiling: CeilingArgs,
     /// A YAML file of groups, phases and objectives, instead of the flags that say what is sent by whom.
     #[arg(value_name = "SCENARIO.yaml", conflicts_with_all = ["subscribers", "publishers", "rate", "outstanding", "size", "text", "arrivals"])]
     pub(crate) scenario: Option<PathBuf>,
@@ -170,6 +181,8 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct EchoArgs {
+    #[command(flatten)]
+    pub(crate) ceiling: CeilingArgs,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
     #[command(flatten)]
@@ -353,6 +366,17 @@ pub(crate) enum PeerKind {
     Echo,
     /// Says every message to everybody on the same path, the sender included.
     Fanout,
+}
+
+impl PeerKind {
+    /// As the command line has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Sink => "sink",
+            Self::Echo => "echo",
+            Self::Fanout => "fanout",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -63,6 +63,9 @@ pub(crate) fn ab(args: &AbArgs) -> Result<Exit, (Exit, String)> {
     if args.pairs < pairs_min {
         return Err(usage(format!("a confidence of {} needs at least {pairs_min} pairs", args.confidence)));
     }
+    if args.run.ceiling.ceiling {
+        return Err(usage("ab compares servers under one generator: --ceiling is for run and echo".into()));
+    }
     let metric = args.fail_on.metric;
     let mut live = live(&args.run.target)?;
     let (mut pairs, mut invalid_runs) = (Vec::new(), 0);

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::Exit;
-use crate::cli::{DriverArg, EchoArgs, RunArgs, StormArgs, TargetArgs, TrafficArgs};
+use super::{Exit, ceiling};
+use crate::cli::{DriverArg, EchoArgs, PeerKind, RunArgs, StormArgs, TargetArgs, TrafficArgs};
 use crate::drive::conductor::{self, Options};
 use crate::drive::findings::Findings;
 use crate::live::Live;
@@ -37,7 +37,7 @@ const SPARE_FILES: u64 = 64;
 /// What is wrong with the arguments, or why the load could not be driven at all, with the exit code for it.
 pub(crate) fn run(args: &RunArgs) -> Result<Exit, (Exit, String)> {
     let (load, slo) = run_load(args)?;
-    drive(load, &args.target, slo.as_ref())
+    drive(load, &args.target, slo.as_ref(), args.ceiling.ceiling.then_some(PeerKind::Fanout))
 }
 
 /// The load and the objectives that the flags of `run` or its scenario say.
@@ -85,7 +85,8 @@ pub(crate) fn echo(args: &EchoArgs) -> Result<Exit, (Exit, String)> {
     };
     let common = common(&args.target, &args.traffic, Defaults::default()).map_err(usage)?;
     let load = build::echo(&target, &common, args.connections, pacing, None).map_err(usage)?;
-    drive(load, &args.target, args.traffic.slo.as_ref())
+    let ceiling = args.ceiling.ceiling.then_some(PeerKind::Echo);
+    drive(load, &args.target, args.traffic.slo.as_ref(), ceiling)
 }
 
 /// `loadgen storm`.
@@ -105,7 +106,7 @@ pub(crate) fn storm(args: &StormArgs) -> Result<Exit, (Exit, String)> {
     let backoff = Some(Backoff { first_ns: args.backoff, max_ns: args.backoff_max });
     load.events.push(Event { at_ns: args.after, what, action: Action::Cut { connections, backoff } });
     load.events.sort_by_key(|event| event.at_ns);
-    drive(load, &args.run.target, slo.as_ref())
+    drive(load, &args.run.target, slo.as_ref(), args.run.ceiling.ceiling.then_some(PeerKind::Fanout))
 }
 
 /// Checks and resolves the URL; `or` is the scenario's.
@@ -205,9 +206,27 @@ pub(super) fn write(path: &Path, text: &str) -> Result<(), (Exit, String)> {
     std::fs::write(path, text).map_err(|e| (Exit::Failed, format!("cannot write {}: {e}", path.display())))
 }
 
-fn drive(load: Load, args: &TargetArgs, slo: Option<&Slo>) -> Result<Exit, (Exit, String)> {
+/// `null_peer`: which of them the generator's own ceiling is measured against.
+fn drive(
+    load: Load,
+    args: &TargetArgs,
+    slo: Option<&Slo>,
+    null_peer: Option<PeerKind>,
+) -> Result<Exit, (Exit, String)> {
+    null_peer.map_or(Ok(()), |_| ceiling::check(&load))?;
+    let mut live = live(args)?;
     let env = Env::read(args.url.as_deref().unwrap_or_default(), load.seed, load.measure_ns as f64 / 1e9);
-    let (found, facts) = find(load, args, None, slo, &mut live(args)?)?;
+    let again = null_peer.map(|kind| (kind, load.clone()));
+    let (found, mut facts) = find(load, args, None, slo, &mut live)?;
+    let mut unmeasured = None;
+    if let Some((kind, load)) = again.filter(|_| found.failure.is_none()) {
+        live.say(&format!("own ceiling: the same load against a null peer ({})", kind.name()));
+        // A ceiling that cannot be had costs the exit code, not the run.
+        match ceiling::measure(&load, kind, args, slo, &mut live) {
+            Ok((_, ceiling)) => facts.ceiling = ceiling,
+            Err(error) => unmeasured = Some(error),
+        }
+    }
     let report = Report::new(&facts, &found, slo, env);
     if !is_json_on_stdout(args.json.as_deref()) {
         print!("{}", table::render(&report));
@@ -216,6 +235,7 @@ fn drive(load: Load, args: &TargetArgs, slo: Option<&Slo>) -> Result<Exit, (Exit
     if let Some(failure) = &report.failure {
         return Err((Exit::Failed, failure.clone()));
     }
+    unmeasured.map_or(Ok(()), Err)?;
     Ok(match (report.verdict, report.slo.held) {
         (Verdict::Invalid, _) => Exit::Invalid,
         (_, Some(false)) => Exit::NotHeld,

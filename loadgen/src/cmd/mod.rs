@@ -1,6 +1,7 @@
 //! The commands: from arguments to an exit code. Each file is one command.
 
 pub(crate) mod ab;
+mod ceiling;
 pub(crate) mod compare;
 pub(crate) mod doctor;
 pub(crate) mod idle;

@@ -3,9 +3,9 @@
 
 use serde::Serialize;
 
-use super::Exit;
 use super::load::{find, is_json_on_stdout, live, run_load, usage, write_json};
-use crate::cli::{SearchArgs, SearchOver};
+use super::{Exit, ceiling};
+use crate::cli::{PeerKind, RunArgs, SearchArgs, SearchOver};
 use crate::live::Live;
 use crate::report::Report;
 use crate::report::env::Env;
@@ -15,6 +15,9 @@ use crate::sys::signal;
 
 /// How often each end of the bracket is tried again at the end, taking turns.
 const VERIFICATIONS: usize = 3;
+
+/// How often the null peer is tried: once is enough to show that the generator can do it.
+const NULL_TRIES: usize = 3;
 
 /// The result, as JSON.
 #[derive(Debug, Serialize)]
@@ -27,8 +30,21 @@ struct SearchReport {
     fails: Option<f64>,
     /// What did not hold there.
     limited_by: Vec<String>,
+    /// The load that failed (none did: the highest that held) against a null peer; `null` where there is no answer to be
+    /// checked, and for wss, which null peers do not speak.
+    null_peer: Option<NullProbe>,
     /// Every run, in order.
     runs: Vec<Probe>,
+}
+
+/// What the generator, and this machine, can do without the server.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct NullProbe {
+    value: f64,
+    held: bool,
+    p99_us: Option<f64>,
+    /// What was received, as a share of the generator's own ceiling.
+    ceiling_share: Option<f64>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -62,6 +78,7 @@ pub(crate) fn search(args: &SearchArgs) -> Result<Exit, (Exit, String)> {
     let mut search = Search { args, live: live(&args.run.target)?, runs: Vec::new() };
     let (holds, fails) = search.bracket()?;
     let (holds, fails) = search.bisect(holds, fails)?;
+    let null_peer = holds.map_or(Ok(None), |holds| search.probe_null_peer(fails.unwrap_or(holds)))?;
     let limited_by = search.runs.iter().rev().find(|probe| !probe.held).map(|probe| probe.broken.clone());
     let report = SearchReport {
         schema: "ringrelay.loadgen.search/1",
@@ -69,15 +86,26 @@ pub(crate) fn search(args: &SearchArgs) -> Result<Exit, (Exit, String)> {
         holds,
         fails,
         limited_by: limited_by.unwrap_or_default(),
+        null_peer,
         runs: search.runs,
     };
     let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.0}"));
-    if !is_json_on_stdout(args.run.target.json.as_deref()) {
+    let is_own_limit = null_peer.is_some_and(|probe| !probe.held);
+    if !is_own_limit && !is_json_on_stdout(args.run.target.json.as_deref()) {
         println!("{}: holds at {}, fails at {}", report.over, number(report.holds), number(report.fails));
         report.limited_by.iter().for_each(|clause| println!("limited by {clause}"));
     }
     if let Some(path) = &args.run.target.json {
         write_json(path, &report)?;
+    }
+    if let Some(probe) = null_peer.filter(|_| is_own_limit) {
+        return Err((
+            Exit::Invalid,
+            format!(
+                "at {:.0} the SLO does not hold against a null peer either: the limit is the generator's, or this machine's",
+                probe.value
+            ),
+        ));
     }
     Ok(if report.holds.is_some() { Exit::Held } else { Exit::NotHeld })
 }
@@ -149,15 +177,45 @@ impl Search<'_> {
         outcome
     }
 
-    fn probe_once(&mut self, value: f64) -> Result<bool, (Exit, String)> {
-        if signal::asked_to_stop() {
-            return Err((Exit::Failed, "stopped by a signal".into()));
+    /// The same load against a null peer, up to three times until the SLO holds.
+    fn probe_null_peer(&mut self, value: f64) -> Result<Option<NullProbe>, (Exit, String)> {
+        let args = self.args_at(value);
+        let (load, slo) = run_load(&args)?;
+        if ceiling::check(&load).is_err() {
+            return Ok(None);
         }
+        let mut probe = None;
+        for _ in 0..NULL_TRIES {
+            let (report, ceiling) =
+                ceiling::measure(&load, PeerKind::Fanout, &args.target, slo.as_ref(), &mut self.live)?;
+            let held = report.slo.held == Some(true);
+            let p99_us = report.latency_us.response_with_lost.p99;
+            let ceiling_share = ceiling.map(|ceiling| report.received_per_s() / ceiling.received_per_s);
+            let outcome = if held { "holds" } else { "fails" };
+            let (p99_ms, share) = (p99_us.unwrap_or(0.0) / 1000.0, ceiling_share.unwrap_or(0.0) * 100.0);
+            eprintln!("null peer at {value:.0}: {outcome}, p99 {p99_ms:.2} ms, {share:.0} % of the own ceiling");
+            probe = Some(NullProbe { value, held, p99_us, ceiling_share });
+            if held {
+                break;
+            }
+        }
+        Ok(probe)
+    }
+
+    fn args_at(&self, value: f64) -> RunArgs {
         let mut args = self.args.run.clone();
         match self.args.over {
             SearchOver::Rate => args.traffic.rate = Some(value),
             SearchOver::Subscribers => args.subscribers = value as u32,
         }
+        args
+    }
+
+    fn probe_once(&mut self, value: f64) -> Result<bool, (Exit, String)> {
+        if signal::asked_to_stop() {
+            return Err((Exit::Failed, "stopped by a signal".into()));
+        }
+        let args = self.args_at(value);
         let (load, slo) = run_load(&args)?;
         let env = Env::read(args.target.url.as_deref().unwrap_or_default(), load.seed, load.measure_ns as f64 / 1e9);
         let (found, facts) = find(load, &args.target, None, slo.as_ref(), &mut self.live)?;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::measure::recorder::Recorder;
 use crate::report::latency::{Distributions, Histograms};
+use crate::report::process::CeilingReport;
 use crate::report::{Report, SecondReport};
 
 /// Merges at least one report.
@@ -56,7 +57,7 @@ fn add(whole: &mut Report, part: &Report) {
     };
     whole.slo.clauses.extend(part.slo.clauses.iter().cloned());
     // The server's CPU time belongs to the deliveries of all.
-    let rate = |report: &Report| report.deliveries_per_s + report.heard as f64 / report.env.measured_seconds;
+    let rate = Report::received_per_s;
     let share = rate(whole) / (rate(whole) + rate(part)).max(f64::MIN_POSITIVE);
     match (&mut whole.server, &part.server) {
         (Some(server), None) => server.spread_over(share),
@@ -100,6 +101,15 @@ fn add(whole: &mut Report, part: &Report) {
     generator.cpu_share += more.cpu_share;
     generator.busy_share_max = generator.busy_share_max.max(more.busy_share_max);
     generator.run_delay_share = generator.run_delay_share.max(more.run_delay_share);
+    generator.ceiling = match (generator.ceiling.take(), &more.ceiling) {
+        (Some(ours), Some(other)) => Some(CeilingReport {
+            received_per_s: ours.received_per_s + other.received_per_s,
+            share: ours.share.max(other.share),
+            ..ours
+        }),
+        // Of some of the processes it says nothing about all.
+        _ => None,
+    };
     generator.steal_share = generator.steal_share.max(more.steal_share);
 }
 

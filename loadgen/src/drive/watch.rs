@@ -170,6 +170,7 @@ impl<'a> Watch<'a> {
             busy_share_max: own.iter().map(|own| own.busy_share).fold(0.0, f64::max),
             run_delay_share: usage.run_delay_ns as f64 / 1e9 / seconds / own.len() as f64,
             steal_share: share_between(*steal, procfs::steal_and_total_ticks()),
+            ceiling_share: 0.0,
         })
     }
 }

@@ -191,6 +191,11 @@ fn put_details(page: &mut String, report: &Report) {
             generator.steal_share * 100.0
         ),
     );
+    if let Some(ceiling) = &generator.ceiling {
+        let (share, received_per_s) = (ceiling.share * 100.0, ceiling.received_per_s);
+        let text = format!("{share:.0} % of {received_per_s:.0} messages/s, by its CPU time against a null peer");
+        entry("own ceiling", format!("{text} ({})", ceiling.peer));
+    }
     if let Some(server) = &report.server {
         let number = |value: Option<f64>| value.map_or("–".into(), |value| format!("{value:.0}"));
         entry(

@@ -18,7 +18,7 @@ use crate::drive::findings::{Connections, Findings, Interval, Second};
 use crate::workload::Load;
 use env::Env;
 use latency::{Curves, Distributions, Histograms, Latencies, Summary};
-use process::{GeneratorReport, ServerReport};
+use process::{Ceiling, GeneratorReport, ServerReport};
 use slo::{Slo, SloReport};
 use verdict::{Evidence, Verdict};
 
@@ -161,6 +161,11 @@ impl Report {
         report.slo = slo.map(|slo| slo.judge(&report)).unwrap_or_default();
         report
     }
+
+    /// Messages received per second by whomever.
+    pub(crate) fn received_per_s(&self) -> f64 {
+        self.deliveries_per_s + self.heard as f64 / self.env.measured_seconds.max(f64::MIN_POSITIVE)
+    }
 }
 
 /// What the report needs to know of the load after it has been driven.
@@ -169,11 +174,13 @@ pub(crate) struct LoadFacts {
     pub(crate) is_closed_loop: bool,
     pub(crate) threads: usize,
     pub(crate) driver: &'static str,
+    /// The generator's own, where it was measured.
+    pub(crate) ceiling: Option<Ceiling>,
 }
 
 impl LoadFacts {
     pub(crate) fn new(load: &Load, threads: usize, driver: &'static str) -> Self {
-        Self { is_closed_loop: load.is_closed_loop(), threads, driver }
+        Self { is_closed_loop: load.is_closed_loop(), threads, driver, ceiling: None }
     }
 }
 

@@ -39,6 +39,27 @@ pub(crate) struct GeneratorReport {
     pub(crate) steal_share: f64,
     /// How long what had arrived may have waited for its time stamp.
     pub(crate) stamping_us: Summary,
+    /// `null` unless it was asked for.
+    pub(crate) ceiling: Option<CeilingReport>,
+}
+
+/// What the generator could take at most, by its CPU time per message against a null peer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Ceiling {
+    /// `echo` or `fanout`.
+    pub(crate) peer: &'static str,
+    /// Messages per second, with every thread on the CPU all the time.
+    pub(crate) received_per_s: f64,
+}
+
+/// How near its own ceiling the generator was.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct CeilingReport {
+    /// The null peer that it was measured against: `echo` or `fanout`.
+    pub(crate) peer: String,
+    pub(crate) received_per_s: f64,
+    /// What was received in the measured window, as a share of that.
+    pub(crate) share: f64,
 }
 
 impl ServerReport {
@@ -84,6 +105,11 @@ impl GeneratorReport {
             run_delay_share: window.own.run_delay_ns as f64 / 1e9 / seconds / load.threads as f64,
             steal_share: window.steal_share,
             stamping_us: Summary::new(&found.turns, 0),
+            ceiling: load.ceiling.map(|ceiling| CeilingReport {
+                peer: ceiling.peer.to_owned(),
+                received_per_s: ceiling.received_per_s,
+                share: messages as f64 / seconds / ceiling.received_per_s,
+            }),
         }
     }
 }

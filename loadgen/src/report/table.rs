@@ -96,10 +96,13 @@ pub(crate) fn render(report: &Report) -> String {
         &mut out,
         "generator",
         &format!(
-            "{} threads, {} us CPU per message received, busy {:.2}",
+            "{} threads, {} us CPU per message received, busy {:.2}{}",
             generator.threads,
             number(generator.cpu_us_per_received, 4),
-            generator.busy_share_max
+            generator.busy_share_max,
+            generator.ceiling.as_ref().map_or(String::new(), |ceiling| {
+                format!(", {:.0} % of its own ceiling of {:.0}/s", ceiling.share * 100.0, ceiling.received_per_s)
+            })
         ),
     );
     let mode = if report.mode == "closed_loop" { "closed loop, latency in us" } else { "open loop, latency in us" };

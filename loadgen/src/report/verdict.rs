@@ -45,6 +45,8 @@ const UNSENT_SHARE: Limit = Limit { degraded: 0.001, invalid: 0.01 };
 const BUSY_SHARE: Limit = Limit { degraded: 0.85, invalid: 0.97 };
 /// Time in which threads were ready but had no core.
 const RUN_DELAY_SHARE: Limit = Limit { degraded: 0.1, invalid: 0.5 };
+/// What was received, as a share of the generator's own ceiling.
+const CEILING_SHARE: Limit = Limit { degraded: 0.8, invalid: 0.95 };
 const STEAL_SHARE: Limit = Limit { degraded: 0.02, invalid: 0.1 };
 
 /// What a run, or the part of it that is over, says about the generator. Shares lie between 0 and 1.
@@ -60,6 +62,8 @@ pub(crate) struct Evidence {
     pub(crate) busy_share_max: f64,
     pub(crate) run_delay_share: f64,
     pub(crate) steal_share: f64,
+    /// 0 where it is not known.
+    pub(crate) ceiling_share: f64,
 }
 
 impl Evidence {
@@ -76,6 +80,7 @@ impl Evidence {
             busy_share_max: generator.busy_share_max,
             run_delay_share: generator.run_delay_share,
             steal_share: generator.steal_share,
+            ceiling_share: generator.ceiling.as_ref().map_or(0.0, |ceiling| ceiling.share),
         }
     }
 }
@@ -108,6 +113,9 @@ pub(crate) fn judge(evidence: &Evidence) -> (Verdict, Vec<String>) {
     }
     judged.hold(evidence.busy_share_max, &BUSY_SHARE, |share| {
         format!("the busiest generator thread was busy {:.0} % of the time", share * 100.0)
+    });
+    judged.hold(evidence.ceiling_share, &CEILING_SHARE, |share| {
+        format!("{:.0} % of what the generator takes from a null peer at most", share * 100.0)
     });
     judged.hold(evidence.run_delay_share, &RUN_DELAY_SHARE, |share| {
         format!("the generator waited for a core {:.0} % of the time", share * 100.0)
@@ -149,7 +157,7 @@ mod tests {
             ..Evidence::default()
         };
         assert_eq!(judge(&sound), (Verdict::Valid, vec![]));
-        let cases: [(&str, Evidence, Evidence); 5] = [
+        let cases: [(&str, Evidence, Evidence); 6] = [
             ("not sent", Evidence { sent: 995, ..sound }, Evidence { sent: 900, ..sound }),
             (
                 "left late: p99 2.0 ms",
@@ -157,6 +165,7 @@ mod tests {
                 Evidence { lateness_p99_us: Some(2000.0), latency_us: Some(3000.0), ..sound },
             ),
             ("busy", Evidence { busy_share_max: 0.9, ..sound }, Evidence { busy_share_max: 0.99, ..sound }),
+            ("null peer", Evidence { ceiling_share: 0.85, ..sound }, Evidence { ceiling_share: 0.97, ..sound }),
             ("a core", Evidence { run_delay_share: 0.2, ..sound }, Evidence { run_delay_share: 0.6, ..sound }),
             ("hypervisor", Evidence { steal_share: 0.05, ..sound }, Evidence { steal_share: 0.2, ..sound }),
         ];

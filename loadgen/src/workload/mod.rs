@@ -13,7 +13,7 @@ use arrivals::Arrivals;
 use events::{Action, Event};
 
 /// A whole run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Load {
     /// Tells this run's messages from others on the same topics; below 2^24.
     pub(crate) run: u32,
