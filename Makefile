@@ -6,7 +6,10 @@ TARGET  := $(or $(CARGO_TARGET_DIR),target)
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 DIST    := $(TARGET)/dist/ringrelay-$(VERSION)-$(shell uname -m)-linux
 
-.PHONY: help run server build build-all release install test deps lint fuzz bench bench-micro perf-gate perf-ab clean
+# Naming the target keeps flags for it away from build scripts and macros.
+HOST     = $(shell rustc -vV | sed -n 's/^host: //p')
+
+.PHONY: help run server build build-all release static install test deps lint fuzz bench bench-micro perf-gate perf-ab clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -29,6 +32,10 @@ release: build-all ## stripped binaries and their checksums in target/dist
 	cp config.yaml README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE $(DIST)/
 	tar -C $(dir $(DIST)) --owner=0 --group=0 -czf $(DIST).tar.gz $(notdir $(DIST))
 	cd $(dir $(DIST)) && sha256sum $(notdir $(DIST)).tar.gz | tee $(notdir $(DIST)).tar.gz.sha256
+
+static: ## ringrelay without shared libraries, for images FROM scratch: target/static/ringrelay
+	RUSTFLAGS='$(RUSTFLAGS) -C target-feature=+crt-static' $(CARGO) build --release --locked -p ringrelay --target $(HOST)
+	install -D -m 755 $(TARGET)/$(HOST)/release/ringrelay $(TARGET)/static/ringrelay
 
 install: build-all ## binaries into PREFIX/bin (default /usr/local), config.yaml into PREFIX/share/ringrelay
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(TARGET)/release/ringrelay $(TARGET)/release/loadgen
