@@ -33,7 +33,8 @@ def sources(commit, folder):
     archive = subprocess.run(["git", "-C", ROOT, "archive", commit], capture_output=True)
     if archive.returncode:
         raise Failure(f"no sources of {commit}: {archive.stderr.decode().strip()}")
-    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+    # -m: files are as old as their unpacking, not as their commit; else cargo takes what it built of another for theirs.
+    subprocess.run(["tar", "-xm", "-C", folder], input=archive.stdout, check=True)
     return folder
 
 
