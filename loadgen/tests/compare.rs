@@ -4,6 +4,8 @@ mod common;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::{Peer, loadgen, number, run};
 use serde_json::Value;
@@ -46,9 +48,41 @@ fn merged_reports_add_up() {
     }
     let max = |report: &Value| number(report, "/latency_us/response/max");
     assert_eq!((max(&whole), number(&whole, "/reach")), (max(&first).max(max(&second)), 1.0));
+    // Two runs, one after the other, are no run at the same time.
+    let reasons = whole["reasons"].to_string();
+    assert!(whole["verdict"] != "VALID" && reasons.contains("s apart (--start-at"), "{reasons}");
+    let cores = number(&first, "/generator/cpu_share") + number(&second, "/generator/cpu_share");
+    let received_per_s = number(&whole, "/deliveries_per_s") + number(&whole, "/heard");
+    let cost_us = number(&whole, "/generator/cpu_us_per_received");
+    assert!((cost_us * received_per_s / 1e6 / cores - 1.0).abs() < 0.01, "{cost_us}");
+    assert_eq!(whole["connections"]["ramp"].as_array().unwrap().last().unwrap()[1], 18);
     std::fs::write(&b, "{}").unwrap();
     let (code, _, errors) = output(&["merge", str(&a), str(&b)]);
     assert!(code == Some(2) && errors.contains("no report"), "{errors}");
+    [a, b].iter().for_each(|file| std::fs::remove_file(file).unwrap());
+}
+
+#[test]
+fn an_slo_is_judged_by_the_whole_of_runs_that_began_together() {
+    let peer = Peer::start("fanout", &[]);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let start_at = format!("{:.2}", now + 1.5);
+    let run_at = |path: &str, slo: &str, file: &Path| {
+        let mut command = loadgen();
+        command.args(["run", "--url", &peer.url(path), "--subscribers", "8", "--rate", "100", "--warmup", "0s"]);
+        command.args(["--duration", "1s", "--quiet", "--start-at", &start_at, "--slo", slo, "--json", str(file)]);
+        command.stdout(Stdio::null()).spawn().unwrap()
+    };
+    let (a, b) = (temporary("slo-a.json"), temporary("slo-b.json"));
+    // The first says what cannot hold for itself, and does for both: 100 messages/s make 800 deliveries/s.
+    let both = [run_at("/a", "deliveries_per_s>1200", &a), run_at("/b", "deliveries_per_s>1200,lost<1", &b)];
+    let codes = both.map(|mut child| child.wait().unwrap().code());
+    assert!(codes.iter().all(|code| matches!(code, Some(1 | 3))), "{codes:?}");
+    let (_, text, errors) = output(&["merge", str(&a), str(&b), "--json", "-"]);
+    let whole: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {errors}"));
+    let clauses: Vec<_> = whole["slo"]["clauses"].as_array().unwrap().iter().map(|c| c["clause"].clone()).collect();
+    assert_eq!((&whole["slo"]["held"], clauses), (&true.into(), vec!["deliveries_per_s>1200".into(), "lost<1".into()]));
+    assert!(!whole["reasons"].to_string().contains("apart"), "{:#}", whole["reasons"]);
     [a, b].iter().for_each(|file| std::fs::remove_file(file).unwrap());
 }
 

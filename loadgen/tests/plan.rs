@@ -80,7 +80,7 @@ fn wrong_costs_and_servers_are_told() {
             "shards",
         ),
     ] {
-        let env = r#"{"loadgen": "", "url": "", "command": [], "seed": 1, "measured_seconds": 1, "kernel": "", "cpu": "", "cores_allowed": 1, "congestion_control": ""}"#;
+        let env = r#"{"loadgen": "", "url": "", "command": [], "seed": 1, "measured_seconds": 1, "started_at": null, "kernel": "", "cpu": "", "cores_allowed": 1, "congestion_control": ""}"#;
         std::fs::write(&file, content.replace("ENV", env)).unwrap();
         let (code, _, errors) = output(&["plan", "--costs", path]);
         assert!(code == Some(2) && errors.contains(said), "{content}: {errors}");

@@ -1,12 +1,17 @@
 //! Reports of several processes or hosts become one: counts add up, distributions are added value by value, shares
-//! are the worst of them.
+//! are the worst of them, and the SLO is judged anew by the whole.
 
 use std::collections::BTreeMap;
 
 use crate::measure::recorder::Recorder;
 use crate::report::latency::{Distributions, Histograms};
 use crate::report::process::CeilingReport;
-use crate::report::{Report, SecondReport};
+use crate::report::slo::Slo;
+use crate::report::verdict::Verdict;
+use crate::report::{Report, SecondReport, StormReport};
+
+/// Runs that began further apart were no runs at the same time.
+const APART_S_MAX: f64 = 1.0;
 
 /// Merges at least one report.
 ///
@@ -20,7 +25,15 @@ pub(crate) fn merge(reports: &[Report]) -> Result<Report, String> {
     let mut whole = first.clone();
     rest.iter().for_each(|report| add(&mut whole, report));
     whole.reach = (whole.expected > 0).then(|| whole.received as f64 / whole.expected as f64);
-    whole.reasons.dedup();
+    let apart_s = seconds_apart(reports);
+    if apart_s > APART_S_MAX {
+        whole.verdict = whole.verdict.max(Verdict::Degraded);
+        whole
+            .reasons
+            .push(format!("the runs began {apart_s:.1} s apart (--start-at lines them up): rates do not add up"));
+    }
+    whole.reasons = distinct(&whole.reasons);
+    whole.connections.ramp = ramp(reports);
     let sum = |pick: fn(&Histograms) -> &String| -> Result<Recorder, String> {
         let mut sum = Recorder::new();
         for report in reports {
@@ -44,6 +57,11 @@ pub(crate) fn merge(reports: &[Report]) -> Result<Report, String> {
     whole.curves = distributions.curves();
     whole.histograms = distributions.histograms();
     whole.seconds = seconds(reports);
+    // A quantile of the whole may hold where one of the parts does not, and the other way round.
+    let clauses: Vec<String> = whole.slo.clauses.iter().map(|clause| clause.clause.clone()).collect();
+    if !clauses.is_empty() {
+        whole.slo = Slo::parse(&distinct(&clauses).join(","))?.judge(&whole);
+    }
     Ok(whole)
 }
 
@@ -51,19 +69,16 @@ fn add(whole: &mut Report, part: &Report) {
     whole.verdict = whole.verdict.max(part.verdict);
     whole.reasons.extend(part.reasons.iter().cloned());
     whole.failure = whole.failure.take().or_else(|| part.failure.clone());
-    whole.slo.held = match (whole.slo.held, part.slo.held) {
-        (Some(a), Some(b)) => Some(a && b),
-        (a, b) => a.or(b),
-    };
     whole.slo.clauses.extend(part.slo.clauses.iter().cloned());
     // The server's CPU time belongs to the deliveries of all.
     let rate = Report::received_per_s;
     let share = rate(whole) / (rate(whole) + rate(part)).max(f64::MIN_POSITIVE);
+    let opened = |report: &Report| report.connections.opened.max(1) as f64;
+    let connections_share = opened(whole) / (opened(whole) + opened(part));
     match (&mut whole.server, &part.server) {
-        (Some(server), None) => server.spread_over(share),
-        (server @ None, Some(other)) => server.insert(*other).spread_over(1.0 - share),
+        (server @ None, Some(other)) => server.insert(*other).spread_over(1.0 - share, 1.0 - connections_share),
         // Each process saw the same server; the first one's figures stand.
-        (Some(server), Some(_)) => server.spread_over(share),
+        (Some(server), _) => server.spread_over(share, connections_share),
         (None, None) => {}
     }
     for (sum, more) in [
@@ -96,9 +111,22 @@ fn add(whole: &mut Report, part: &Report) {
     whole.deliveries_per_s += part.deliveries_per_s;
     whole.sent_per_s += part.sent_per_s;
     whole.server_metrics.extend(part.server_metrics.iter().map(|(name, pair)| (name.clone(), *pair)));
+    whole.storm = match (whole.storm, part.storm) {
+        (Some(ours), Some(more)) => Some(StormReport {
+            cut: ours.cut + more.cut,
+            recovered: ours.recovered + more.recovered,
+            failed_attempts: ours.failed_attempts + more.failed_attempts,
+            recovery_us: ours.recovery_us.worse(&more.recovery_us),
+        }),
+        (ours, other) => ours.or(other),
+    };
+    whole.events.extend(part.events.iter().cloned());
+    let received_per_s = whole.received_per_s();
     let (generator, more) = (&mut whole.generator, &part.generator);
     generator.threads += more.threads;
     generator.cpu_share += more.cpu_share;
+    generator.cpu_us_per_received = (received_per_s > 0.0).then(|| generator.cpu_share * 1e6 / received_per_s);
+    generator.stamping_us = generator.stamping_us.worse(&more.stamping_us);
     generator.busy_share_max = generator.busy_share_max.max(more.busy_share_max);
     generator.run_delay_share = generator.run_delay_share.max(more.run_delay_share);
     generator.ceiling = match (generator.ceiling.take(), &more.ceiling) {
@@ -111,6 +139,34 @@ fn add(whole: &mut Report, part: &Report) {
         _ => None,
     };
     generator.steal_share = generator.steal_share.max(more.steal_share);
+}
+
+/// How far apart the first and the last of the runs began.
+fn seconds_apart(reports: &[Report]) -> f64 {
+    let began = || reports.iter().filter_map(|report| report.env.started_at);
+    (began().fold(f64::MIN, f64::max) - began().fold(f64::MAX, f64::min)).max(0.0)
+}
+
+fn distinct(texts: &[String]) -> Vec<String> {
+    let mut distinct: Vec<String> = Vec::new();
+    for text in texts {
+        if !distinct.contains(text) {
+            distinct.push(text.clone());
+        }
+    }
+    distinct
+}
+
+/// Connections that are open in all of them together, by the time since the first connect of each.
+fn ramp(reports: &[Report]) -> Vec<(f64, u64)> {
+    let mut times: Vec<f64> = reports.iter().flat_map(|report| &report.connections.ramp).map(|(at, _)| *at).collect();
+    times.sort_by(f64::total_cmp);
+    let open_at = |time: f64, ramp: &[(f64, u64)]| match ramp.partition_point(|(at, _)| *at <= time) {
+        0 => 0,
+        count => ramp[count - 1].1,
+    };
+    let sum = |time| reports.iter().map(|report| open_at(time, &report.connections.ramp)).sum();
+    times.into_iter().map(|time| (time, sum(time))).collect()
 }
 
 /// Rates add up; of the quantiles only the maximum can be told.

@@ -147,6 +147,7 @@ impl Conductor<'_> {
         let load = &self.shared.load;
         let (warmup_ns, measure_ns, drain_ns) = (load.warmup_ns, load.measure_ns, load.drain_ns);
         let Some(start_ns) = self.start_ns() else { return Window::default() };
+        let started_at = wall_clock() + (start_ns as f64 - now_ns() as f64) / 1e9;
         let schedule =
             Schedule { start_ns, measure_ns: start_ns + warmup_ns, end_ns: start_ns + warmup_ns + measure_ns };
         self.happenings.start(schedule.measure_ns);
@@ -162,13 +163,13 @@ impl Conductor<'_> {
         self.happenings.end();
         self.watch.enter(Phase::Draining);
         self.drain(schedule.end_ns + drain_ns);
-        Window::between(&before, &after, self.memory_before.zip(memory))
+        Window { started_at: Some(started_at), ..Window::between(&before, &after, self.memory_before.zip(memory)) }
     }
 
     /// When the first message is due, in ns since the epoch: at once, or at the wall-clock time that was asked for.
     fn start_ns(&mut self) -> Option<u64> {
         let Some(at) = self.shared.load.start_at else { return Some(now_ns() + 20_000_000) };
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        let wall = wall_clock();
         if at < wall {
             self.failure = Some(format!("the start time passed {:.1} s before all connections were open", wall - at));
             return None;
@@ -374,4 +375,9 @@ impl Conductor<'_> {
             intervals: self.timeline.intervals,
         }
     }
+}
+
+/// In seconds since 1970.
+fn wall_clock() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }

@@ -11,6 +11,8 @@ use crate::sys::procfs::{self, Memory, Usage};
 /// Differences over the measured window, read at its actual edges.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Window {
+    /// When the first message of the run was due, in seconds since 1970; `None`: none was.
+    pub(crate) started_at: Option<f64>,
     pub(crate) seconds: f64,
     /// Distinct messages that reached subscribers.
     pub(crate) delivered: u64,
@@ -64,6 +66,7 @@ impl Snapshot {
 impl Window {
     pub(super) fn between(before: &Snapshot, after: &Snapshot, server_memory: Option<(Memory, Memory)>) -> Self {
         Self {
+            started_at: None,
             seconds: (after.at_ns - before.at_ns) as f64 / 1e9,
             delivered: after.delivered - before.delivered,
             heard: after.heard - before.heard,

@@ -10,6 +10,8 @@ pub(crate) struct Env {
     pub(crate) command: Vec<String>,
     pub(crate) seed: u64,
     pub(crate) measured_seconds: f64,
+    /// When the first message was due, in seconds since 1970; what `merge` lines reports up by.
+    pub(crate) started_at: Option<f64>,
     pub(crate) kernel: String,
     pub(crate) cpu: String,
     pub(crate) cores_allowed: usize,
@@ -28,6 +30,7 @@ impl Env {
             command: std::env::args().collect(),
             seed,
             measured_seconds,
+            started_at: None,
             kernel: line("/proc/sys/kernel/osrelease"),
             cpu: cpu.trim_start_matches([' ', '\t', ':']).to_owned(),
             cores_allowed: crate::sys::limits::allowed_cores().len(),

@@ -72,6 +72,23 @@ impl Summary {
             count,
         }
     }
+
+    /// Of two distributions that cannot be added up: the worse of each figure. What is `null` lies among the lost.
+    pub(crate) fn worse(&self, other: &Self) -> Self {
+        let worse = |pick: fn(&Self) -> Option<f64>| match (self.count, other.count) {
+            (0, _) => pick(other),
+            (_, 0) => pick(self),
+            _ => Some(pick(self)?.max(pick(other)?)),
+        };
+        Self {
+            p50: worse(|summary| summary.p50),
+            p90: worse(|summary| summary.p90),
+            p99: worse(|summary| summary.p99),
+            p99_9: worse(|summary| summary.p99_9),
+            max: worse(|summary| summary.max),
+            count: self.count + other.count,
+        }
+    }
 }
 
 /// All distributions of one run, or of several that are added up.

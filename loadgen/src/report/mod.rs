@@ -154,7 +154,7 @@ impl Report {
             seconds: found.seconds.iter().map(|second| SecondReport::new(second, &found.intervals)).collect(),
             curves: distributions.curves(),
             histograms: distributions.histograms(),
-            env,
+            env: Env { started_at: window.started_at, ..env },
         };
         let latency_limit_us = slo.and_then(Slo::latency_limit_us);
         (report.verdict, report.reasons) = verdict::judge(&Evidence::of(&report, latency_limit_us));

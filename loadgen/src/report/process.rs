@@ -84,8 +84,16 @@ impl ServerReport {
         })
     }
 
-    /// The CPU time was spent on more deliveries than this report's: those are `share` of all.
-    pub(crate) fn spread_over(&mut self, share: f64) {
+    /// The server had more to do than what this report knows of, which is `share` of all deliveries and
+    /// `connections_share` of all connections.
+    pub(crate) fn spread_over(&mut self, share: f64, connections_share: f64) {
+        for of_connection in [
+            &mut self.cpu_us_per_connect,
+            &mut self.rss_bytes_per_connection,
+            &mut self.private_dirty_bytes_per_connection,
+        ] {
+            *of_connection = of_connection.map(|value| value * connections_share);
+        }
         self.cpu_us_per_delivery = self.cpu_us_per_delivery.map(|us| us * share);
         self.deliveries_per_cpu_s = self.deliveries_per_cpu_s.map(|count| count / share);
     }
