@@ -9,7 +9,7 @@ DIST    := $(TARGET)/dist/ringrelay-$(VERSION)-$(shell uname -m)-linux
 # Naming the target keeps flags for it away from build scripts and macros.
 HOST     = $(shell rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: help run server build build-all release static install test deps lint fuzz bench bench-micro perf-gate perf-ab clean
+.PHONY: help run server build build-all release static install test deps lint fuzz bench bench-peers bench-micro perf-gate perf-ab clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -57,6 +57,9 @@ fuzz: ## mutated input against the protocol for SECONDS (default 60)
 bench: build-all ## ringrelay beside its peers, interleaved (root: in an own network namespace); options by ARGS
 	perf/compare.py $(ARGS)
 
+bench-peers: build-all ## the same beside every peer that can be built here; table and plot in target/compare
+	perf/compare.py --servers all --name peers $(ARGS)
+
 perf-gate: ## what an operation costs, counted, against perf/budgets.toml; BASE=REF: against the merge base too
 	perf/gate.py $(if $(BASE),--base $(BASE)) $(ARGS)
 
@@ -68,4 +71,4 @@ bench-micro: ## the data path piece by piece; a filter and options by ARGS
 
 clean: ## all that was built or fetched
 	$(CARGO) clean
-	rm -rf .cache engine/tests/foreign/node_modules perf/peers/bun/node_modules
+	rm -rf .cache engine/tests/foreign/node_modules perf/peers/*/node_modules

@@ -1,13 +1,15 @@
-// Bun's `publish`, tuned as its documentation says: one topic for all, no compression, no pings, room for backpressure.
+// Bun's `publish`, tuned as its documentation says: no compression, no pings, room for backpressure.
 //
-//   bun server.js PORT        `/echo` echoes; every other path broadcasts to everybody, the sender included
-const EVERYBODY = 'all';
+//   bun server.js PORT [CERT KEY]       `/echo` echoes; every other path is a topic whose messages everybody on it hears
+const [port, cert, key] = process.argv.slice(2);
 const server = Bun.serve({
   hostname: '127.0.0.1',
-  port: Number(process.argv[2]),
+  port: Number(port),
+  tls: cert && { cert: Bun.file(cert), key: Bun.file(key) },
   fetch(request, server) {
-    const echo = new URL(request.url).pathname === '/echo';
-    if (!server.upgrade(request, { data: { echo } })) return new Response('WebSocket only\n', { status: 426 });
+    const { pathname } = new URL(request.url);
+    const topic = pathname === '/echo' ? '' : pathname;
+    if (!server.upgrade(request, { data: { topic } })) return new Response('WebSocket only\n', { status: 426 });
   },
   websocket: {
     perMessageDeflate: false,
@@ -17,11 +19,11 @@ const server = Bun.serve({
     backpressureLimit: 64 << 20,
     closeOnBackpressureLimit: false,
     open(ws) {
-      if (!ws.data.echo) ws.subscribe(EVERYBODY);
+      if (ws.data.topic) ws.subscribe(ws.data.topic);
     },
     message(ws, message) {
-      if (ws.data.echo) ws.send(message);
-      else server.publish(EVERYBODY, message);
+      if (ws.data.topic) server.publish(ws.data.topic, message);
+      else ws.send(message);
     },
   },
 });
