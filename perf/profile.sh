@@ -63,5 +63,5 @@ perf script -i "$SCRATCH/perf.data" 2>/dev/null | "$TOOLS/bin/inferno-collapse-p
 [ -s "$OUT.folded" ] || { echo "profile: no sample: does process $PID do anything?" >&2; exit 1; }
 "$TOOLS/bin/inferno-flamegraph" --title "process $PID, $SECONDS_LONG s of CPU clock" <"$OUT.folded" >"$OUT"
 awk '{ total += $NF; if (/_\[k\]/) kernel += $NF }
-     END { printf "%d samples, %.1f %% of them in the kernel\n", total, 100 * kernel / total }' "$OUT.folded"
+     END { printf "%.2f s of CPU time sampled, %.1f %% of it in the kernel\n", total / 1e9, 100 * kernel / total }' "$OUT.folded"
 echo "$OUT, $OUT.folded"

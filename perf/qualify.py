@@ -38,14 +38,25 @@ def binary(variant, name):
     """The gate, the server or the load generator of HEAD with one patch, built once per commit."""
     path = OUT / commit() / f"{name}-{variant}"
     if not path.exists():
-        source = sources("HEAD", OUT / f"source-{variant}")
-        if variant in SHOWS:
-            applied = capture("git", "apply", "--unsafe-paths", "-C1", f"--directory={source.relative_to('/')}",
-                              PATCHES / f"{variant}.patch", cwd="/")  # fmt: skip
-            if applied.returncode:
-                raise Failure(f"{variant}.patch does not apply any more: {applied.stderr.strip()}")
-        build(source, {name: (PACKAGES[name], path)})
+        build(patched(variant), {name: (PACKAGES[name], path)})
     return path
+
+
+def patched(variant):
+    """The sources of HEAD with one patch, unpacked once per commit."""
+    folder, mark = OUT / f"source-{variant}", OUT / f"source-{variant}.commit"
+    if mark.exists() and mark.read_text() == commit():
+        return folder
+    mark.unlink(missing_ok=True)
+    sources("HEAD", folder)
+    if variant in SHOWS:
+        patch = PATCHES / f"{variant}.patch"
+        target = f"--directory={folder.relative_to('/')}"
+        applied = capture("git", "apply", "--unsafe-paths", "-C1", target, patch, cwd="/")
+        if applied.returncode:
+            raise Failure(f"{variant}.patch does not apply any more: {applied.stderr.strip()}")
+    mark.write_text(commit())
+    return folder
 
 
 def commit():
@@ -65,7 +76,7 @@ def keep(run):
     RUNS.write_text(json.dumps([*kept(), {**stamp, **run}], indent=1))
 
 
-def run_gate(runs):
+def run_gate(runs, variants):
     """Each variant against HEAD itself, by the limits relative to a merge base."""
     base = gate.run_all(binary("base", "gate"), [])
     if faults := [f"{one.name}: {one.fault}" for one in base if one.fault]:
@@ -73,7 +84,7 @@ def run_gate(runs):
     tolerance = tomllib.loads(gate.BUDGETS.read_text())["tolerance"]["base"]
     gate.OUT.mkdir(parents=True, exist_ok=True)
     for number in range(runs):
-        for variant in VARIANTS:
+        for variant in variants:
             began = time.monotonic()
             gates = gate.run_all(binary(variant, "gate"), [])
             problems, _ = gate.against_base(gates, base, tolerance)
@@ -84,10 +95,10 @@ def run_gate(runs):
 
 
 def run_ab(same, worse, scenarios, extra):
-    """Each variant against HEAD, in turn."""
+    """HEAD against itself, one binary on both sides, and against HEAD with more work."""
     base, loadgen = binary("base", "ringrelay"), binary("base", "loadgen")
-    turns = [SAME] * same + [variant for variant in SHOWS for _ in range(worse if variant == "work" else 1)]
-    heads = {variant: binary(variant, "ringrelay") for variant in dict.fromkeys(turns)}
+    heads = {SAME: base, "work": binary("work", "ringrelay")}
+    turns = [SAME] * same + ["work"] * worse
     for number, variant in enumerate(turns):
         command = [ROOT / "perf" / "ab.py", "--base-bin", base, "--head-bin", heads[variant], "--loadgen", loadgen,
                    "--scenarios", scenarios, "--seed", number + 1, "--out", OUT / "ab", *extra]  # fmt: skip
@@ -114,7 +125,7 @@ def write():
     lines = ["# How often the gates err", "", "Written by `perf/qualify.py write`; every run that was made is listed, none was repeated because of its outcome.", "",
              f"{described}.", "", "## What is injected", "", "Patches on HEAD, in `perf/qualification/`:", ""]  # fmt: skip
     lines += [f"- **{name}**: {(PATCHES / f'{name}.patch').read_text().splitlines()[0]}" for name in SHOWS]
-    lines += ["- **same**: none; built in another folder than what it is compared with.", "", "## The deterministic gate", "",
+    lines += ["- **same**: none. For the gate built in another folder than what it is compared with, for pairs the same binary.", "", "## The deterministic gate", "",
               "`perf/gate.py`, each figure against the same of HEAD, 1 % allowed.", "",
               "| run | commit | load of the machine | variant | figures over | | the first of them |", "| ---: | --- | ---: | --- | ---: | --- | --- |"]  # fmt: skip
     for number, run in enumerate(gates, 1):
@@ -136,12 +147,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("what", choices=["gate", "ab", "write"])
     parser.add_argument("--runs", type=int, default=3, help="of the gate, per variant")
+    parser.add_argument("--variants", default=",".join(VARIANTS), help="comma list, for the gate")
     parser.add_argument("--same", type=int, default=5, help="comparisons of the same sources")
     parser.add_argument("--worse", type=int, default=3, help="comparisons with more work")
     parser.add_argument("--scenarios", default="fan-out")
     options, extra = parser.parse_known_args()
     if options.what == "gate":
-        run_gate(options.runs)
+        run_gate(options.runs, options.variants.split(","))
     elif options.what == "ab":
         run_ab(options.same, options.worse, options.scenarios, extra)
     write()
