@@ -21,7 +21,11 @@ use crate::workload::Load;
 use crate::workload::build::{self, Common, Pacing, Target};
 
 const SUBSCRIBERS: u32 = 20;
-const MEASURED_NS: u64 = 300_000_000;
+
+/// A rate is kept for so long; a closed loop ends earlier, when each publisher has sent its messages.
+const RATE_NS: u64 = 300_000_000;
+const LOOP_NS_MAX: u64 = 60_000_000_000;
+const MESSAGES_PER_PUBLISHER: u32 = 500;
 
 /// What fuller buffers may add per connection, when there are more messages at a time: each doubles a few times.
 const GROWTH_MAX: u64 = 20;
@@ -39,17 +43,23 @@ fn peer(kind: PeerKind) -> SocketAddr {
 fn load(kind: PeerKind, address: SocketAddr, pacing: Pacing) -> Load {
     let url = WsUrl::parse("ws://127.0.0.1/{n}").unwrap();
     let target = Target { url, address, tls: None, headers: Vec::new(), subprotocols: Vec::new() };
-    let common = Common { seed: 1, size: 64, measure_ns: MEASURED_NS, ..Common::default() };
-    match kind {
+    let is_closed_loop = matches!(pacing, Pacing::Outstanding(_));
+    let measure_ns = if is_closed_loop { LOOP_NS_MAX } else { RATE_NS };
+    let common = Common { seed: 1, size: 64, measure_ns, ..Common::default() };
+    let mut load = match kind {
         PeerKind::Echo => build::echo(&target, &common, SUBSCRIBERS, pacing, None).unwrap(),
         _ => build::relay(&target, &common, SUBSCRIBERS, 2, pacing).unwrap(),
-    }
+    };
+    let messages_max = is_closed_loop.then_some(MESSAGES_PER_PUBLISHER);
+    load.publishers.iter_mut().for_each(|publisher| publisher.messages_max = messages_max);
+    load
 }
 
 /// Drives a load on this thread: (allocations from the first connect to the last Close, deliveries).
 fn drive(load: Load, driver: Driver) -> (u64, u64) {
     let (notes, inbox) = channel();
     let stamper = Arc::new(Stamper::new(load.run, load.seed, load.size_max()));
+    let measure_ns = load.measure_ns;
     let (asked, shared) = (load.connections.len() as u64, Arc::new(Shared::new(load, 1, notes).unwrap()));
     let conductor = {
         let shared = shared.clone();
@@ -59,7 +69,7 @@ fn drive(load: Load, driver: Driver) -> (u64, u64) {
                 look();
             }
             let start_ns = now_ns();
-            shared.start(Schedule { start_ns, measure_ns: start_ns, end_ns: start_ns + MEASURED_NS });
+            shared.start(Schedule { start_ns, measure_ns: start_ns, end_ns: start_ns + measure_ns });
             let has_finished = || shared.threads[0].progress.has_finished_sending.load(Ordering::Acquire);
             while !has_finished() || shared.sum(|p| &p.booked) < shared.sum(|p| &p.expected) {
                 look();

@@ -27,6 +27,8 @@ pub(super) struct Publishing {
     due: BinaryHeap<Reverse<(u64, u32)>>,
     /// Publishers in a closed loop that may have room for a message.
     ready: Vec<u32>,
+    /// Publishers that can still send.
+    living: u64,
     /// Publishers with a limit that have not reached it, or wait for their last messages.
     unfinished: u32,
     has_limits: bool,
@@ -91,6 +93,7 @@ impl Publishing {
             list: Vec::new(),
             due: BinaryHeap::new(),
             ready: Vec::new(),
+            living: 0,
             unfinished: 0,
             has_limits: false,
             stamper,
@@ -104,6 +107,7 @@ impl Publishing {
     /// Adds a publisher that sends on connection `slot`; returns its index in this thread.
     pub(super) fn add(&mut self, id: u32, slot: u32, spec: Spec) -> u32 {
         let index = self.list.len() as u32;
+        self.living += 1;
         self.unfinished += u32::from(spec.messages_max.is_some());
         self.has_limits |= spec.messages_max.is_some();
         self.list.push(Publisher {
@@ -240,11 +244,12 @@ impl Publishing {
 
     /// The connection of this publisher is gone.
     pub(super) fn end(&mut self, index: u32) {
-        self.list[index as usize].is_alive = false;
+        let was_alive = std::mem::replace(&mut self.list[index as usize].is_alive, false);
+        self.living -= u64::from(was_alive);
     }
 
     pub(super) fn living(&self) -> u64 {
-        self.list.iter().filter(|publisher| publisher.is_alive).count() as u64
+        self.living
     }
 
     /// Collects what other threads have completed for this thread's publishers.

@@ -58,6 +58,8 @@ pub(super) struct Worker {
     rng: Rng,
     handshake: Recorder,
     turns: Recorder,
+    /// Another thread has something for this one.
+    was_woken: bool,
     has_started: bool,
     next_second_ns: u64,
     opened: u64,
@@ -124,6 +126,7 @@ impl Worker {
             rng,
             handshake: Recorder::new(),
             turns: Recorder::new(),
+            was_woken: false,
             has_started: false,
             next_second_ns: now_ns() + SECOND_NS,
             opened: 0,

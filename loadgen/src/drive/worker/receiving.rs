@@ -29,7 +29,10 @@ impl Worker {
                 let reason = error.map_or("the server closed the connection without a Close".into(), |e| e.to_string());
                 self.end_or_fail(slot, &reason);
             }
-            Ready::Readable => self.shared.threads[self.index].wake.drain(),
+            Ready::Readable => {
+                self.shared.threads[self.index].wake.drain();
+                self.was_woken = true;
+            }
         }
     }
 
@@ -133,18 +136,20 @@ impl Worker {
 
     /// Tells the publishers' threads what is complete.
     pub(super) fn hand_over_completed(&mut self, now_ns: u64) {
-        let threads = self.shared.threads.len();
-        for at in 0..self.tally.completed.len() {
-            let publisher = self.tally.completed[at];
+        let mut is_for_others = false;
+        for publisher in self.tally.completed.drain(..) {
             match self.local_publishers[publisher as usize] {
                 Some(local) => self.publishing.complete(local, 1, now_ns),
                 None => {
                     self.shared.completed[publisher as usize].fetch_add(1, Ordering::Relaxed);
-                    // Which connection publishes is the load's affair; all threads are few enough to wake.
-                    (0..threads).filter(|t| *t != self.index).for_each(|t| self.shared.threads[t].wake.wake());
+                    is_for_others = true;
                 }
             }
         }
-        self.tally.completed.clear();
+        if is_for_others {
+            // Which connection publishes is the load's affair; all threads are few enough to wake.
+            let others = self.shared.threads.iter().enumerate().filter(|(thread, _)| *thread != self.index);
+            others.for_each(|(_, other)| other.wake.wake());
+        }
     }
 }

@@ -14,7 +14,8 @@ impl Worker {
 
     /// Closed loop: fills every publisher's window.
     pub(super) fn publish_ready(&mut self, now_ns: u64) {
-        if self.shared.threads.len() > 1 {
+        // Who completes a message for a publisher of this thread wakes it afterwards.
+        if std::mem::take(&mut self.was_woken) {
             self.publishing.collect_completed(&self.shared, now_ns);
         }
         while let Some((publisher, count)) = self.publishing.take_ready() {
