@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from compare import NAMESPACE_MARK, Running, Server, enter_namespace, machine
-from revisions import ROOT, TARGET, Failure, build, merge_base, sources
+from revisions import ROOT, TARGET, Failure, build, merge_base, unpack
 
 OUT = TARGET / "perf-ab"
 PORT = 18443
@@ -141,14 +141,14 @@ def prepare(options):
         build(ROOT, {"loadgen": ("loadgen", options.loadgen)})
     if options.head_bin is None:
         options.head_bin = OUT / "ringrelay-head"
-        source = sources(options.head, OUT / "head") if options.head else ROOT
+        source = unpack(options.head) if options.head else ROOT
         build(source, {"ringrelay": ("ringrelay", options.head_bin)})
     if options.base_bin is None:
         options.base_bin = OUT / "ringrelay-base"
         commit, why = merge_base(options.base)
         if commit is None:
             raise Failure(f"no merge base with {options.base}: {why}")
-        build(sources(commit, OUT / "base"), {"ringrelay": ("ringrelay", options.base_bin)})
+        build(unpack(commit), {"ringrelay": ("ringrelay", options.base_bin)})
 
 
 def arguments():

@@ -29,7 +29,7 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from revisions import ROOT, TARGET, Failure, build, capture, merge_base, sources
+from revisions import ROOT, TARGET, Failure, build, capture, merge_base, unpack
 
 OUT = TARGET / "perf-gate"
 BUDGETS = ROOT / "perf" / "budgets.toml"
@@ -52,7 +52,7 @@ def build_base(ref, notes):
     if commit is None:
         notes.append(f"no merge base with {ref} ({why}): budgets only")
         return None
-    source = sources(commit, OUT / "base")
+    source = unpack(commit)
     if not (source / "benches" / "gate").exists():
         notes.append(f"{commit[:9]} has no gate yet: budgets only")
         return None

@@ -21,7 +21,7 @@ from pathlib import Path
 import gate
 from ab import row, HEAD as AB_HEAD
 from compare import machine
-from revisions import ROOT, TARGET, Failure, build, capture, sources
+from revisions import ROOT, TARGET, Failure, build, capture, unpack
 
 OUT = TARGET / "qualify"
 RUNS = OUT / "runs.json"
@@ -31,32 +31,19 @@ PAGE = ROOT / "perf" / "QUALIFICATION.md"
 SHOWS = {"work": "instructions", "system-call": "kernel_system_calls", "allocation": "allocations", "connection": "held_bytes"}
 SAME = "same"
 VARIANTS = [SAME, *SHOWS]
+# What is built of each; pairs compare the server of the base with itself and with one that does more work.
+BUILT = {variant: ["gate"] for variant in VARIANTS} | {"base": ["gate", "ringrelay", "loadgen"], "work": ["gate", "ringrelay"]}
 PACKAGES = {"gate": "benches", "ringrelay": "ringrelay", "loadgen": "loadgen"}
 
 
 def binary(variant, name):
     """The gate, the server or the load generator of HEAD with one patch, built once per commit."""
-    path = OUT / commit() / f"{name}-{variant}"
-    if not path.exists():
-        build(patched(variant), {name: (PACKAGES[name], path)})
-    return path
-
-
-def patched(variant):
-    """The sources of HEAD with one patch, unpacked once per commit."""
-    folder, mark = OUT / f"source-{variant}", OUT / f"source-{variant}.commit"
-    if mark.exists() and mark.read_text() == commit():
-        return folder
-    mark.unlink(missing_ok=True)
-    sources("HEAD", folder)
-    if variant in SHOWS:
-        patch = PATCHES / f"{variant}.patch"
-        target = f"--directory={folder.relative_to('/')}"
-        applied = capture("git", "apply", "--unsafe-paths", "-C1", target, patch, cwd="/")
-        if applied.returncode:
-            raise Failure(f"{variant}.patch does not apply any more: {applied.stderr.strip()}")
-    mark.write_text(commit())
-    return folder
+    folder = OUT / commit() / variant
+    if not (folder / name).exists():
+        names = BUILT[variant]
+        patch = PATCHES / f"{variant}.patch" if variant in SHOWS else None
+        build(unpack("HEAD", patch), {name: (PACKAGES[name], folder / name) for name in names})
+    return folder / name
 
 
 def commit():
@@ -125,7 +112,7 @@ def write():
     lines = ["# How often the gates err", "", "Written by `perf/qualify.py write`; every run that was made is listed, none was repeated because of its outcome.", "",
              f"{described}.", "", "## What is injected", "", "Patches on HEAD, in `perf/qualification/`:", ""]  # fmt: skip
     lines += [f"- **{name}**: {(PATCHES / f'{name}.patch').read_text().splitlines()[0]}" for name in SHOWS]
-    lines += ["- **same**: none. For the gate built in another folder than what it is compared with, for pairs the same binary.", "", "## The deterministic gate", "",
+    lines += ["- **same**: none. For the gate built once more, for pairs the same binary.", "", "## The deterministic gate", "",
               "`perf/gate.py`, each figure against the same of HEAD, 1 % allowed.", "",
               "| run | commit | load of the machine | variant | figures over | | the first of them |", "| ---: | --- | ---: | --- | ---: | --- | --- |"]  # fmt: skip
     for number, run in enumerate(gates, 1):
