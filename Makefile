@@ -7,9 +7,9 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 DIST    := $(TARGET)/dist/ringrelay-$(VERSION)-$(shell uname -m)-linux
 
 # Naming the target keeps flags for it away from build scripts and macros.
-HOST     = $(shell rustc -vV | sed -n 's/^host: //p')
+TRIPLE   = $(shell rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: help run server build build-all release static install test deps lint fuzz bench bench-peers bench-micro perf-gate perf-ab clean
+.PHONY: help run server client build build-all release static install test deps lint fuzz bench bench-peers bench-micro perf-gate perf-ab clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -19,6 +19,9 @@ run: ## the relay with ./config.yaml
 
 server: ## the chat server on port 8080 (PORT=… for another)
 	$(CARGO) run --release -- start
+
+client: ## a chat client in the terminal (USER_NAME=… HOST=… PORT=…; options by ARGS)
+	$(CARGO) run --release -- connect $(ARGS)
 
 build: ## target/release/ringrelay
 	$(CARGO) build --release
@@ -34,8 +37,8 @@ release: build-all ## stripped binaries and their checksums in target/dist
 	cd $(dir $(DIST)) && sha256sum $(notdir $(DIST)).tar.gz | tee $(notdir $(DIST)).tar.gz.sha256
 
 static: ## ringrelay without shared libraries, for images FROM scratch: target/static/ringrelay
-	RUSTFLAGS='$(RUSTFLAGS) -C target-feature=+crt-static' $(CARGO) build --release --locked -p ringrelay --target $(HOST)
-	install -D -m 755 $(TARGET)/$(HOST)/release/ringrelay $(TARGET)/static/ringrelay
+	RUSTFLAGS='$(RUSTFLAGS) -C target-feature=+crt-static' $(CARGO) build --release --locked -p ringrelay --target $(TRIPLE)
+	install -D -m 755 $(TARGET)/$(TRIPLE)/release/ringrelay $(TARGET)/static/ringrelay
 
 install: build-all ## binaries into PREFIX/bin (default /usr/local), config.yaml into PREFIX/share/ringrelay
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(TARGET)/release/ringrelay $(TARGET)/release/loadgen

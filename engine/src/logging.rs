@@ -146,7 +146,7 @@ impl fmt::Display for Printable<'_> {
                 left -= 1;
                 match c {
                     '\\' => f.write_str("\\\\")?,
-                    c if c.is_control() || obeyed(c) => write!(f, "{}", c.escape_unicode())?,
+                    c if c.is_control() || is_obeyed(c) => write!(f, "{}", c.escape_unicode())?,
                     c => f.write_char(c)?,
                 }
             }
@@ -163,7 +163,7 @@ impl fmt::Display for Printable<'_> {
 }
 
 /// Line and paragraph separators, and marks that turn the direction of text.
-fn obeyed(c: char) -> bool {
+pub(crate) fn is_obeyed(c: char) -> bool {
     matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

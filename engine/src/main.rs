@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use clap::Parser;
 use engine::commands::cli::{Cli, Command};
-use engine::commands::{check, config, doctor, healthcheck, serve};
+use engine::commands::{check, config, connect, doctor, healthcheck, serve};
 
 fn main() -> ExitCode {
     match Cli::parse().command() {
         Command::Serve(serve) => serve::run(&serve.sources()),
         Command::Start(settings) => serve::start(&settings.chat_sources()),
+        Command::Connect(settings) => connect::run(&settings),
         Command::Check(serve) => check::run(&serve.sources()),
         Command::Config { preset } => config::run(preset),
         Command::Doctor(serve) => doctor::run(&serve.sources()),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::connect::Connect;
 use crate::config::{Driver, LogFormat, LogLevel, Overrides, Preset, ShardCount, Sources};
 
 /// The command line. A mistake in it ends the process with exit code 2.
@@ -24,6 +25,8 @@ pub enum Command {
     Serve(Serve),
     /// Starts a chat server: serve --preset chat, with the port also from the variable PORT.
     Start(Settings),
+    /// Connects to a chat server: what you type is said, what others say is shown.
+    Connect(Connect),
     /// Validates a configuration and prints what is in effect, all sources taken together.
     Check(Serve),
     /// Prints a preset, or the defaults, as a configuration file with every key commented.

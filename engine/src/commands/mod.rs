@@ -5,6 +5,7 @@
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod connect;
 pub mod doctor;
 pub mod healthcheck;
 pub mod serve;

@@ -36,9 +36,11 @@ async function open(name, { width = 1100, height = 720, address = '', colorSchem
   page.on('request', request => { if (!request.url().startsWith(home)) foreignRequests.push(request.url()); });
   page.on('pageerror', error => complaints.push(`${name}: ${error}`));
   page.on('dialog', dialog => { complaints.push(`${name}: dialog ${dialog.message()}`); dialog.dismiss(); });
+  // A chat is joined under the name that the page remembers; elsewhere the name may be typed at any time.
+  if (address === '#/chat') await page.addInitScript(name => localStorage.setItem('name', name), name);
   const response = await page.goto(home + address);
   assert.equal(response.status(), 200);
-  await page.getByLabel('Name').fill(name);
+  if (address !== '#/chat') await page.getByLabel('Name').fill(name);
   await connected(page);
   return page;
 }
@@ -109,6 +111,30 @@ await check('a room hears itself only', async () => {
   assert.equal(await dan.getByText('outside again').count(), 0);
   assert.equal(await ben.getByText('only in the room').count(), 0);
   for (const page of [cat, dan]) await page.context().close();
+});
+
+/** Waits for a notice of the chat's server. */
+const noticed = (page, text) => page.locator('#log li.note', { hasText: text }).waitFor();
+
+await check('in the chat the server gives names, tells who comes and goes, and says who spoke', async () => {
+  const first = await open('Eli', { address: '#/chat' });
+  await noticed(first, /^Eli has joined the chat$/);
+  const second = await open('Eli', { address: '#/chat' });
+  for (const page of [first, second]) await noticed(page, /^Eli_2 has joined the chat$/);
+  assert.equal(await second.locator('#log li').count(), 1, 'its own join notice is the first that a newcomer hears');
+  await say(second, 'two of us: <b>Eli</b> & Grüße 🫖');
+  for (const page of [first, second]) assert.equal(await heard(page, 'two of us: <b>Eli</b> & Grüße 🫖'), 'Eli_2');
+  assert.equal(await second.locator('#log li.own').count(), 1);
+  assert.equal(await first.locator('#log li.own').count(), 0);
+  await say(first, '你'.repeat(171));
+  await noticed(first, /^Not sent: a chat message has at most 512 bytes\.$/);
+  await say(first, '你'.repeat(170));
+  assert.equal(await heard(second, '你'.repeat(170)), 'Eli');
+  await second.context().close();
+  await noticed(first, /^Eli_2 has left the chat$/);
+  await shoot(first, 'chat.png');
+  assert.equal(await first.locator('#state').getAttribute('data-state'), 'open');
+  await first.context().close();
 });
 
 await check('both reconnect to a restarted server and talk again', async () => {
