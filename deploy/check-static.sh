@@ -3,21 +3,22 @@
 #
 #   deploy/check-static.sh BINARY        Exit: 0 it does, 1 it does not, 2 no namespaces here. Needs root or user namespaces.
 #
-# The root is an empty directory with /etc/hosts and /etc/resolv.conf, as a container runtime mounts them; the network is a
+# The root is an empty directory with /proc, /etc/hosts and /etc/resolv.conf, as a container runtime mounts them; the network is a
 # loopback of its own with a DNS server that knows one name.
 set -euo pipefail
 
 BIN=$(realpath "${1:?usage: deploy/check-static.sh BINARY}")
 if [ "${2:-}" != inside ]; then
   unshare --net --map-root-user --user true 2>/dev/null || { echo 'no namespaces here' >&2; exit 2; }
-  exec unshare --net --map-root-user --user --fork --pid --kill-child "$0" "$BIN" inside
+  exec unshare --net --map-root-user --user --mount --pid --fork --kill-child "$0" "$BIN" inside
 fi
 
 ROOT=$(mktemp -d)
-trap 'rm -rf "$ROOT"' EXIT
+trap 'umount "$ROOT/proc"; rm -rf "$ROOT"' EXIT
 ip link set lo up
 install -D -m 755 "$BIN" "$ROOT/ringrelay"
-mkdir "$ROOT/etc"
+mkdir "$ROOT/etc" "$ROOT/proc"
+mount -t proc proc "$ROOT/proc"
 printf '127.0.0.1 in-hosts.test\n' >"$ROOT/etc/hosts"
 printf 'nameserver 127.0.0.1\noptions timeout:1 attempts:3\n' >"$ROOT/etc/resolv.conf"
 

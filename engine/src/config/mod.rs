@@ -27,7 +27,6 @@ use crate::control::access::Network;
 use section::section;
 use template::Template;
 
-pub use address::redacted;
 pub use endpoint::{EndpointConfig, Mode, SlowConsumer, TOPICS_MAX};
 pub use error::{ConfigError, Place, Problem};
 pub use preset::Preset;
