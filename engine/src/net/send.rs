@@ -126,6 +126,7 @@ impl Shard {
         let connection = self.connections.at_mut(slot);
         let tls = connection.tls.as_mut().expect("only TLS connections come here");
         let mut cipher = self.ciphers.pop().unwrap_or_default();
+        let scratch = &mut self.plain;
         tls.take_waiting(&mut cipher);
         let mut outbox_bytes = 0;
         let mut log = None;
@@ -141,7 +142,7 @@ impl Shard {
             } else {
                 if let Some(outbox) = &connection.outbox {
                     outbox.slices(&mut slices);
-                    outbox_bytes = tls.encrypt(&slices, &mut cipher);
+                    outbox_bytes = tls.encrypt(&slices, scratch, &mut cipher);
                     whole = outbox_bytes == outbox.len();
                 }
                 room -= outbox_bytes as u64;
@@ -154,7 +155,7 @@ impl Shard {
                 if let Some(log) = &log {
                     slices.clear();
                     log.all_slices(self.topics.topic(log.topic), &mut slices);
-                    tls.encrypt(&slices, &mut cipher);
+                    tls.encrypt(&slices, scratch, &mut cipher);
                 }
             }
             self.slices = reused(slices);

@@ -191,6 +191,9 @@ impl Shard {
         if due(connection.heard_ms, config.pong_wait_ms) {
             return self.begin_close(slot, CloseCode::POLICY, "no sign of life", Ended::Pong);
         }
+        if connection.tls.as_ref().is_some_and(|tls| tls.is_worn_out()) {
+            return self.begin_close(slot, CloseCode::GOING_AWAY, "its TLS keys are used up", Ended::Policy);
+        }
         if due(connection.active_ms, config.idle_timeout_ms) {
             return self.begin_close(slot, CloseCode::NORMAL, "idle", Ended::Idle);
         }
