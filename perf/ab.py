@@ -23,8 +23,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare import NAMESPACE_MARK, Running, Server, enter_namespace, machine
+from compare import NAMESPACE_MARK, Running, enter_namespace, machine
 from revisions import ROOT, TARGET, Failure, build, merge_base, unpack
+from servers import Server
 
 OUT = TARGET / "perf-ab"
 PORT = 18443
@@ -48,6 +49,7 @@ class Scenario:
     name: str
     flags: tuple
     rate: float
+    is_tls: bool = False
 
 
 SCENARIOS = [
@@ -74,9 +76,9 @@ def calibrate(scenario, options, folder):
     """The rate at which the base takes LOAD of a core, as near as it comes. It is searched for: what a delivery costs
     depends on how many leave in one send, and the share hardly grows any more once the server holds messages back."""
     rate, tried = scenario.rate, {}
-    server = Server("base", None, lambda _: [options.base_bin, "--config", options.config])
+    server = Server("base", "", None, lambda *_: [options.base_bin, "--config", options.config])
     for _ in range(CALIBRATIONS):
-        running = Running(server, options.server_cpu)
+        running = Running(server, scenario, options)
         try:
             pid = ("--server-pid", str(running.process.pid))
             seen = load(options, "run", scenario, rate, 1, folder / "calibration.json", *pid)
