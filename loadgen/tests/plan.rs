@@ -45,6 +45,10 @@ fn a_load_that_was_not_measured_takes_what_the_plan_says() {
     assert!(number(&plan, "/cores") * 0.7 >= cores[2] && number(&plan, "/deliveries_per_s") == 7750.0, "{plan:#}");
     assert!(number(&plan, "/back_test_runs") >= 12.0 && number(&plan, "/back_test_error_median") < 0.5, "{plan:#}");
 
+    let coming = [&["plan", "--costs", costs, "--connect-rate", "1000", "--json", "-"], &load[..]].concat();
+    let coming: Value = serde_json::from_str(&output(&coming).1).unwrap();
+    assert!(number(&coming, "/parts/connect") > 0.0 && number(&coming, "/cpu_cores/estimate") > cores[0], "{coming:#}");
+
     let peer = Peer::start("fanout", &["--work-ns", WORK_NS]);
     let (url, pid) = (peer.url("/"), peer.pid().to_string());
     let time = ["--warmup", "200ms", "--duration", "2s", "--server-pid", &pid];

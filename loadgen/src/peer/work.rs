@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::cli::PeerArgs;
-use crate::sys::clock::now_ns;
+use crate::sys::clock::{now_ns, thread_cpu_ns};
 use crate::wire::frame;
 
 /// How far behind its capacity the peer may catch up.
@@ -36,8 +36,9 @@ impl Work {
             at += header.header_bytes + header.payload_bytes as usize;
             deliveries += connections as u64;
         }
-        let busy_until = now_ns() + self.work_ns * deliveries;
-        while now_ns() < busy_until {
+        // By the thread's own clock: what is taken from it while others have the core must be spent all the same.
+        let spent_ns = thread_cpu_ns() + self.work_ns * deliveries;
+        while thread_cpu_ns() < spent_ns {
             std::hint::spin_loop();
         }
         // A wake that comes late is made up for, idle time is not.

@@ -62,10 +62,11 @@ impl Coalescing {
 mod tests {
     use super::*;
 
-    const COSTS: UnitCosts = UnitCosts { idle: 0.0, wake: 5.0, message: 1.0, send: 4.0, frame: 0.05, byte: 0.0002 };
+    const COSTS: UnitCosts =
+        UnitCosts { idle: 0.0, wake: 5.0, message: 1.0, send: 4.0, frame: 0.05, byte: 0.0002, connect: 0.0 };
 
     fn shape(subscribers: u32, rate: f64) -> Shape {
-        Shape { topics: 1, subscribers, publishers: 1, rate, burst: 1, size: 64 }
+        Shape { topics: 1, subscribers, publishers: 1, rate, burst: 1, size: 64, connects: 0.0 }
     }
 
     #[test]

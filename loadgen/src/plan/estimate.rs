@@ -124,7 +124,7 @@ fn is_same(a: &Shape, b: &Shape) -> bool {
 /// Models refitted to resampled runs, each with an error of the back-test.
 fn replicates(model: &Model, observations: &[Observation], back_test: &BackTest, shards: u32) -> Vec<(Model, f64)> {
     let mut rng = Rng::new(observations.len() as u64, 0x91A);
-    let fitted = |o: &Observation| model.cpu_us(&o.work).iter().sum::<f64>();
+    let fitted = |o: &Observation| model.work_us(&o.work).iter().sum::<f64>();
     let residuals: Vec<f64> = observations.iter().map(|o| o.cpu_us / fitted(o).max(1.0) - 1.0).collect();
     let errors: Vec<f64> = back_test.runs.iter().map(|run| run.error).collect();
     let draw = |from: &[f64], rng: &mut Rng| match from.len() {
@@ -137,7 +137,8 @@ fn replicates(model: &Model, observations: &[Observation], back_test: &BackTest,
             // Memory comes in steps that no model of the load explains: whole runs stand in for each other.
             let rss = &observations[rng.next_u64() as usize % observations.len()];
             let rss_bytes = model.rss_bytes(&o.shape) + rss.rss_bytes as f64 - model.rss_bytes(&rss.shape);
-            Observation { cpu_us, rss_bytes: rss_bytes.max(0.0) as u64, ..o.clone() }
+            let connect_cpu_us = observations[rng.next_u64() as usize % observations.len()].connect_cpu_us;
+            Observation { cpu_us, connect_cpu_us, rss_bytes: rss_bytes.max(0.0) as u64, ..o.clone() }
         });
         Model::fit(&resampled.collect::<Vec<_>>(), shards)
     };

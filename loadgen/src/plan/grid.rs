@@ -23,6 +23,7 @@ pub(crate) fn grid(corner: &Shape, seconds: f64) -> Vec<Shape> {
         rate: corner.rate / rate_part,
         burst: burst.min((corner.rate / rate_part * seconds / BURSTS_MIN) as u32).max(1),
         size,
+        connects: 0.0,
     };
     let shapes = [
         one(of(1), 8.0, small, 1),
@@ -57,7 +58,8 @@ mod tests {
 
     #[test]
     fn every_load_is_within_the_corner_and_differs_from_the_others() {
-        let corner = Shape { topics: 20, subscribers: 1000, publishers: 40, rate: 500.0, burst: 1, size: 1024 };
+        let corner =
+            Shape { topics: 20, subscribers: 1000, publishers: 40, rate: 500.0, burst: 1, size: 1024, connects: 0.0 };
         let shapes = grid(&corner, 2.0);
         assert_eq!((shapes.len(), shapes[13], shapes[14].rate), (15, corner, 0.0));
         for (at, shape) in shapes.iter().enumerate() {
@@ -65,7 +67,10 @@ mod tests {
             assert!(!shapes[..at].contains(shape), "{shape:?} comes twice");
         }
         assert!(shapes.iter().any(|shape| shape.burst == 16));
-        let tiny = grid(&Shape { topics: 1, subscribers: 1, publishers: 1, rate: 2.0, burst: 1, size: 32 }, 2.0);
+        let tiny = grid(
+            &Shape { topics: 1, subscribers: 1, publishers: 1, rate: 2.0, burst: 1, size: 32, connects: 0.0 },
+            2.0,
+        );
         assert!(tiny.iter().all(|shape| shape.subscribers == 1 && shape.size == 32 && shape.burst == 1));
     }
 }

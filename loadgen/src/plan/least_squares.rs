@@ -28,7 +28,8 @@ pub(super) fn fit_relative<const N: usize>(rows: &[([f64; N], f64)], floor: f64)
     prices
 }
 
-fn median(values: &[f64]) -> f64 {
+/// Of no values 0.
+pub(super) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)

@@ -27,6 +27,9 @@ pub(crate) struct Shape {
     pub(crate) burst: u32,
     /// Payload, in bytes.
     pub(crate) size: usize,
+    /// Connections that come, and go, per second.
+    #[serde(default)]
+    pub(crate) connects: f64,
 }
 
 /// One measured run. Counts are per second of the measured window, as the server counted them where it tells.
@@ -61,7 +64,10 @@ pub(crate) struct Work {
 }
 
 /// What CPU time is a sum of.
-pub(crate) const PARTS: [&str; 6] = ["idle", "wake", "message", "send", "frame", "byte"];
+pub(crate) const PARTS: [&str; 7] = ["idle", "wake", "message", "send", "frame", "byte", "connect"];
+
+/// The first of them have prices that are fitted; that of a connect is measured by itself.
+const FITTED: usize = 6;
 
 impl Shape {
     pub(crate) fn connections(&self) -> f64 {
@@ -101,8 +107,8 @@ impl Observation {
 }
 
 impl Work {
-    /// The amounts that [`PARTS`] are the prices of; being there is one of the first.
-    fn amounts(&self) -> [f64; PARTS.len()] {
+    /// The amounts of what has fitted prices, as in [`PARTS`]; being there is one of the first.
+    fn amounts(&self) -> [f64; FITTED] {
         [1.0, self.wakes, self.messages, self.sends, self.frames, self.bytes]
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::coalescing::Coalescing;
-use super::{Observation, PARTS, Shape, Work, least_squares};
+use super::{FITTED, Observation, PARTS, Shape, Work, least_squares};
 
 /// CPU time below this share of a core is not worth fitting relatively, in us per second.
 const CPU_US_FLOOR: f64 = 5_000.0;
@@ -17,6 +17,8 @@ pub(crate) struct UnitCosts {
     pub(crate) send: f64,
     pub(crate) frame: f64,
     pub(crate) byte: f64,
+    /// Of the opening handshake, TCP's included.
+    pub(crate) connect: f64,
 }
 
 /// Resident memory, in bytes.
@@ -41,7 +43,9 @@ impl Model {
     pub(crate) fn fit(observations: &[Observation], shards: u32) -> Self {
         let cpu: Vec<_> = observations.iter().map(|o| (o.work.amounts(), o.cpu_us)).collect();
         let [idle, wake, message, send, frame, byte] = least_squares::fit_relative(&cpu, CPU_US_FLOOR);
-        let cpu_us = UnitCosts { idle, wake, message, send, frame, byte };
+        let connects: Vec<f64> = observations.iter().map(|o| o.connect_cpu_us).collect();
+        let connect = least_squares::median(&connects);
+        let cpu_us = UnitCosts { idle, wake, message, send, frame, byte, connect };
         let memory = observations
             .iter()
             .map(|o| ([1.0, o.shape.connections(), f64::from(o.shape.topics - 1)], o.rss_bytes as f64));
@@ -72,8 +76,14 @@ impl Model {
         }
     }
 
-    /// CPU time of a second's work, by [`PARTS`], in us.
-    pub(crate) fn cpu_us(&self, work: &Work) -> [f64; PARTS.len()] {
+    /// CPU time of a second of a load, by [`PARTS`], in us.
+    pub(crate) fn parts_us(&self, shape: &Shape, shards: u32) -> [f64; PARTS.len()] {
+        let [idle, wake, message, send, frame, byte] = self.work_us(&self.work(shape, shards));
+        [idle, wake, message, send, frame, byte, self.cpu_us.connect * shape.connects]
+    }
+
+    /// CPU time of a second's work as it was counted, in us.
+    pub(super) fn work_us(&self, work: &Work) -> [f64; FITTED] {
         let costs = &self.cpu_us;
         let prices = [costs.idle, costs.wake, costs.message, costs.send, costs.frame, costs.byte];
         let amounts = work.amounts();
@@ -82,7 +92,7 @@ impl Model {
 
     /// CPU time of a load in cores.
     pub(crate) fn cores(&self, shape: &Shape, shards: u32) -> f64 {
-        self.cpu_us(&self.work(shape, shards)).iter().sum::<f64>() / 1e6
+        self.parts_us(shape, shards).iter().sum::<f64>() / 1e6
     }
 
     pub(crate) fn rss_bytes(&self, shape: &Shape) -> f64 {
@@ -110,13 +120,13 @@ pub(super) mod tests {
     use crate::rng::Rng;
 
     pub(crate) const TRUTH: Model = Model {
-        cpu_us: UnitCosts { idle: 800.0, wake: 9.0, message: 2.0, send: 4.0, frame: 0.06, byte: 0.0004 },
+        cpu_us: UnitCosts { idle: 800.0, wake: 9.0, message: 2.0, send: 4.0, frame: 0.06, byte: 0.0004, connect: 60.0 },
         memory_bytes: MemoryCosts { base: 9e6, connection: 700.0, topic: 5_000.0 },
         coalescing: Coalescing { stretch: 1.0, hold_us: 2e3 },
     };
 
     pub(crate) fn shape(topics: u32, subscribers: u32, rate: f64, burst: u32, size: usize) -> Shape {
-        Shape { topics, subscribers, publishers: topics, rate, burst, size }
+        Shape { topics, subscribers, publishers: topics, rate, burst, size, connects: 0.0 }
     }
 
     /// What a server with these costs shows, with relative noise of up to ±`noise`.
@@ -151,6 +161,8 @@ pub(super) mod tests {
         assert!((model.memory_bytes.connection - 700.0).abs() < 1.0, "{:?}", model.memory_bytes);
         let other = shape(4, 700, 333.0, 1, 500);
         assert!((model.cores(&other, 2) / TRUTH.cores(&other, 2) - 1.0).abs() < 0.01);
+        let coming = Shape { connects: 500.0, ..other };
+        assert!((model.cores(&coming, 2) - model.cores(&other, 2) - 500.0 * 60e-6).abs() < 1e-9);
     }
 
     #[test]

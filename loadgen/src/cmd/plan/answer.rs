@@ -6,7 +6,8 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::plan::estimate::{Estimator, Interval};
-use crate::plan::{PARTS, Shape};
+use crate::plan::{Observation, PARTS, Shape};
+use crate::report::verdict::Verdict;
 
 /// More cores than these are no plan.
 const CORES_MAX: u32 = 1024;
@@ -41,12 +42,17 @@ pub(super) struct Answer {
 impl Answer {
     /// # Errors
     /// A load that no number of cores would carry.
-    pub(super) fn new(shape: &Shape, estimator: &Estimator, utilisation: f64) -> Result<Self, String> {
+    pub(super) fn new(
+        shape: &Shape,
+        observations: &[Observation],
+        estimator: &Estimator,
+        utilisation: f64,
+    ) -> Result<Self, String> {
         let fits = |cores: &u32| estimator.cores(shape, *cores).high <= utilisation * f64::from(*cores);
         let cores = (1..=CORES_MAX).find(fits).ok_or_else(|| format!("not even {CORES_MAX} cores would do"))?;
         let model = &estimator.model;
         let work = model.work(shape, cores);
-        let cpu_us = model.cpu_us(&work);
+        let cpu_us = model.parts_us(shape, cores);
         let whole: f64 = cpu_us.iter().sum::<f64>().max(f64::MIN_POSITIVE);
         let parts: BTreeMap<&str, f64> = PARTS.into_iter().zip(cpu_us.map(|us| us / whole)).collect();
         let largest = parts.iter().max_by(|a, b| a.1.total_cmp(b.1));
@@ -54,6 +60,11 @@ impl Answer {
         if cores > estimator.shards() {
             let shards = estimator.shards();
             notes.push(format!("measured on {shards} of {cores} shards: what passes between more is not in it"));
+        }
+        let doubtful = observations.iter().filter(|o| o.verdict != Verdict::Valid.name()).count();
+        if doubtful * 4 > observations.len() {
+            let all = observations.len();
+            notes.push(format!("in {doubtful} of {all} measured runs the machine was too busy to be VALID: measure where nothing else runs"));
         }
         let back_test = &estimator.back_test;
         Ok(Self {

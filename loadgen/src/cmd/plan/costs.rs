@@ -44,8 +44,7 @@ struct UnitCosts {
     cpu_us_per_frame: Interval,
     cpu_us_per_byte: Interval,
     cpu_us_idle_per_s: Interval,
-    /// The mean of all runs.
-    cpu_us_per_connect: f64,
+    cpu_us_per_connect: Interval,
     rss_bytes_base: Interval,
     rss_bytes_per_connection: Interval,
     rss_bytes_per_topic: Interval,
@@ -77,7 +76,6 @@ impl Costs {
     }
 
     pub(super) fn with_fit<'a>(&'a self, estimator: &'a Estimator) -> WithFit<'a> {
-        let connects = self.observations.iter().map(|o| o.connect_cpu_us);
         let model = &estimator.model;
         WithFit {
             costs: self,
@@ -88,7 +86,7 @@ impl Costs {
                 cpu_us_per_frame: estimator.figure(|model| model.cpu_us.frame),
                 cpu_us_per_byte: estimator.figure(|model| model.cpu_us.byte),
                 cpu_us_idle_per_s: estimator.figure(|model| model.cpu_us.idle),
-                cpu_us_per_connect: connects.sum::<f64>() / self.observations.len() as f64,
+                cpu_us_per_connect: estimator.figure(|model| model.cpu_us.connect),
                 rss_bytes_base: estimator.figure(|model| model.memory_bytes.base),
                 rss_bytes_per_connection: estimator.figure(|model| model.memory_bytes.connection),
                 rss_bytes_per_topic: estimator.figure(|model| model.memory_bytes.topic),
@@ -113,6 +111,7 @@ pub(super) fn render(estimator: &Estimator) -> String {
     put("us CPU per send", estimator.figure(|model| model.cpu_us.send), 3);
     put("us CPU per frame", estimator.figure(|model| model.cpu_us.frame), 4);
     put("us CPU per KiB", estimator.figure(|model| model.cpu_us.byte * 1024.0), 4);
+    put("us CPU per connect", estimator.figure(|model| model.cpu_us.connect), 1);
     put("us CPU per idle second", estimator.figure(|model| model.cpu_us.idle), 0);
     put("bytes per connection", estimator.figure(|model| model.memory_bytes.connection), 0);
     put("bytes per topic", estimator.figure(|model| model.memory_bytes.topic), 0);

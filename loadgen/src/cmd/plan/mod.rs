@@ -31,7 +31,7 @@ pub(crate) fn plan(args: &PlanArgs) -> Result<Exit, (Exit, String)> {
     };
     let estimator = estimator(&costs)?;
     range::check(&shape, &costs.observations).map_err(usage)?;
-    let answer = Answer::new(&shape, &estimator, args.utilisation).map_err(usage)?;
+    let answer = Answer::new(&shape, &costs.observations, &estimator, args.utilisation).map_err(usage)?;
     if !is_json_on_stdout(target.json.as_deref()) {
         if args.measure {
             print!("{}", costs::render(&estimator));
@@ -52,7 +52,9 @@ fn shape(args: &PlanArgs) -> Result<Shape, (Exit, String)> {
     if subscribers < topics || publishers < topics {
         return Err(usage(format!("each of {topics} topics needs a subscriber and a publisher")));
     }
-    Ok(Shape { topics, subscribers, publishers, rate: args.rate, burst: 1, size: args.size })
+    // While measuring, connections do not come and go.
+    let connects = args.target.connect_rate.filter(|_| !args.measure).unwrap_or(0.0);
+    Ok(Shape { topics, subscribers, publishers, rate: args.rate, burst: 1, size: args.size, connects })
 }
 
 fn estimator(costs: &Costs) -> Result<Estimator, (Exit, String)> {
