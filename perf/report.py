@@ -79,6 +79,7 @@ def markdown(runs, chosen, servers, absent, machine, options):
         "",
         f"{options.rounds} rounds of {options.seconds} s (+ {options.warmup} s of warm-up), {options.subscribers:,} subscribers,"
         f" {echoes}. One core for the server, the other for loadgen.",
+        *summary(found, chosen, servers),
     ]
     for unit, heading in (
         (DELIVERY, "Thousand deliveries per server CPU-second: median. More is better."),
@@ -93,6 +94,38 @@ def markdown(runs, chosen, servers, absent, machine, options):
     lines += ["", *closed_latency(found, chosen, servers), *offered(found, chosen, servers), *beside(found, chosen, servers)]
     lines += ["", *servers_and_scenarios(chosen, servers), *left_out(runs, absent)]
     return "\n".join(lines) + "\n"
+
+
+def summary(found, chosen, servers):
+    """The table for those who read one only: ours, the peer that was best in most rounds, and the ratio to the best."""
+    ours = [server for server in servers if not server.is_peer]
+    if not found.peers or not ours:
+        return []
+    by_name = {server.name: server for server in servers}
+    lines = ["", "In short: thousand deliveries per server CPU-second; at an offered rate cores used · p50.", ""]
+    lines += head(["load", *[server.name for server in ours], "best peer", f"{ours[0].name} ÷ best peer"])
+    for scenario in (scenario for scenario in chosen if scenario.unit == DELIVERY):
+        ratios, bests = found.ratios(scenario, ours[0])
+        best = statistics.mode(bests) if bests else None
+        cells = [figure(found, scenario, server) for server in ours]
+        peer = f"{figure(found, scenario, by_name[best])} ({best})" if best else "–"
+        lines.append(row([scenario.about, *cells, peer, spread(ratios)]))
+    return lines
+
+
+def figure(found, scenario, server):
+    """What a server reached in a scenario, in a cell."""
+    cost = found.median(scenario, server, lambda run: run["cost"])
+    if cost is None:
+        return "–"
+    if not scenario.is_offered:
+        return f"{1000 / cost:,.0f}"
+    cores = found.median(scenario, server, cpu_share) or 0
+    return f"{cores:.2f} · {ms(found.median(scenario, server, latency_ms('p50')))} ms"
+
+
+def cpu_share(run):
+    return dig(run["report"], ("server", "cpu_share"))
 
 
 def row(cells):
@@ -169,7 +202,7 @@ def offered(found, chosen, servers):
         lines += ["", f"{scenario.name}: {scenario.about}; latencies from the intended time, in ms: medians.", ""]
         lines += head(["", "cores", "p50", "p99", "p99.9", "completion p99"])
         for server in servers:
-            cores = found.median(scenario, server, lambda run: dig(run["report"], ("server", "cpu_share")))
+            cores = found.median(scenario, server, cpu_share)
             figures = [ms(found.median(scenario, server, latency_ms(which))) for which in ("p50", "p99", "p99_9")]
             completion = ms(found.median(scenario, server, latency_ms("p99", "completion")))
             if found.of(scenario, server):

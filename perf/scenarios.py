@@ -57,7 +57,8 @@ def idle(name, connections, messages, hold, needs, unit, about):
 
 
 def offered(name, rate, subscribers, **more):
-    about = f"{rate:,} msg/s of 64 B offered to {subscribers:,}"
+    beside = ", an echo beside" if more.get("beside") else ""
+    about = f"{rate:,} msg/s of 64 B offered to {subscribers:,}{beside}"
     return fan_out(name, subscribers, 1, 64, "--rate", str(rate), about=about, is_offered=True, **more)
 
 
