@@ -161,6 +161,15 @@ fn wrong_events_are_exit_2_and_say_what_is_wrong() {
         assert!(code == 2 && errors.contains(said), "{event}: {code} {errors}");
         std::fs::remove_file(path).unwrap();
     }
+    let closed = "groups:
+  - {name: a, subscribers: 1}
+  - {publishers: 1, outstanding: 4}
+events: [{at: 1s, reconnect: {group: a}}]
+";
+    let path = write("closed", closed);
+    let (code, _, errors) = run(&["run", path.to_str().unwrap(), "--url", "ws://127.0.0.1:1/"]);
+    assert!(code == 2 && errors.contains("events[0]: subscribers can be cut under a rate only"), "{code} {errors}");
+    std::fs::remove_file(path).unwrap();
     let (code, _, errors) = run(&["run", "--url", "ws://127.0.0.1:1/", "--jitter", "50ms"]);
     assert!(code == 2 && errors.contains("--connect-rate"), "{code} {errors}");
 }

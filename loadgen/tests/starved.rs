@@ -64,7 +64,9 @@ fn a_third_of_a_core_is_not_enough_and_is_found_out() {
         if WANTED_SHARE.contains(&share) && calm["verdict"] != "INVALID" {
             break;
         }
-        rate *= (0.6 / share).clamp(0.5, 3.0);
+        if number(&calm, "/generator/run_delay_share") < 0.1 {
+            rate *= (0.6 / share).clamp(0.5, 3.0);
+        }
     }
     assert_ne!(calm["verdict"], "INVALID", "{:#}", calm["reasons"]);
     let share = number(&calm, "/generator/cpu_share");

@@ -58,7 +58,7 @@ pub(super) struct EventSpec {
     disconnect: Option<Disconnect>,
     reconnect: Option<Reconnect>,
     reading: Option<NewReading>,
-    pub(super) rate: Option<NewRate>,
+    rate: Option<NewRate>,
     signal: Option<Signal>,
 }
 
@@ -98,9 +98,33 @@ struct NewReading {
 /// A group's publishers together send so many messages per second from now on; 0: none.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NewRate {
-    pub(super) group: String,
-    pub(super) to: f64,
+struct NewRate {
+    group: String,
+    to: f64,
+}
+
+/// What the events make of one group from the beginning.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    /// Its subscribers read slowly at some time.
+    pub(super) is_slowed: bool,
+    /// Rates of its publishers by when they begin, in ns after the schedule's start; ascending.
+    pub(super) steps: Vec<(u64, f64)>,
+}
+
+impl Effects {
+    /// On the group of that name.
+    pub(super) fn on(name: Option<&str>, events: &[EventSpec], warmup_ns: u64) -> Self {
+        let Some(name) = name else { return Self::default() };
+        let of_group = |event: &EventSpec| {
+            let rate = event.rate.as_ref().filter(|rate| rate.group == name)?;
+            Some((warmup_ns + event.at, rate.to))
+        };
+        let mut steps: Vec<_> = events.iter().filter_map(of_group).collect();
+        steps.sort_by_key(|(from_ns, _)| *from_ns);
+        let is_slowed = events.iter().any(|event| event.reading.as_ref().is_some_and(|to| to.group == name));
+        Self { is_slowed, steps }
+    }
 }
 
 /// The connections of one group.
@@ -131,21 +155,11 @@ impl EventSpec {
         self.reading.as_ref().map_or(Ok(()), |reading| reading.to.check())
     }
 
-    /// When, after the beginning of the measurement.
-    pub(super) fn at_ns(&self) -> u64 {
-        self.at
-    }
-
-    /// The group that it makes read differently.
-    pub(super) fn slowed_group(&self) -> Option<&str> {
-        self.reading.as_ref().map(|reading| reading.group.as_str())
-    }
-
     /// Resolves it: chooses the connections by the load's seed. `number` is its place among the events.
     ///
     /// # Errors
     /// A group that does not exist or has nobody to do it to, or a time outside the measurement.
-    pub(super) fn resolve(&self, load: &Load, groups: &HashMap<&str, Members>, number: u64) -> Result<Event, String> {
+    fn resolve(&self, load: &Load, groups: &HashMap<&str, Members>, number: u64) -> Result<Event, String> {
         if self.at >= load.measure_ns {
             return Err(format!("at lies outside the measurement, which takes {} s", load.measure_ns as f64 / 1e9));
         }
@@ -182,6 +196,26 @@ impl EventSpec {
         };
         Ok(Event { at_ns: self.at, what, action })
     }
+}
+
+/// Resolves all events of a scenario into its load.
+///
+/// # Errors
+/// Which event cannot be, and why.
+pub(super) fn resolve(events: &[EventSpec], load: &mut Load, groups: &HashMap<&str, Members>) -> Result<(), String> {
+    for (index, event) in events.iter().enumerate() {
+        let wrong = |reason: String| format!("events[{index}]: {reason}");
+        let event = event.resolve(load, groups, index as u64).map_err(wrong)?;
+        if let Action::Cut { connections, .. } = &event.action
+            && load.is_closed_loop()
+            && connections.iter().any(|id| load.connections[*id as usize].is_subscriber)
+        {
+            return Err(wrong("subscribers can be cut under a rate only, outstanding messages wait for all".into()));
+        }
+        load.events.push(event);
+    }
+    load.events.sort_by_key(|event| event.at_ns);
+    Ok(())
 }
 
 impl Reading {

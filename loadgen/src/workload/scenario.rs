@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::build::{self, Common, Pacing, Spread, Target};
-use super::events::{Action, Event, EventSpec, Members};
+use super::events::{self, Effects, EventSpec, Members};
 use super::{Connection, Load, Pace, Publisher, Reading, Topic};
 use crate::cli::units;
 use crate::measure::stamp::STAMP_BYTES;
@@ -148,30 +148,15 @@ impl Scenario {
                     if has_place { "needs a topic for {topic} in" } else { "has a topic, but there is no {topic} in" };
                 return Err(format!("a group {what} the URL's path {}", target.url.resource));
             }
-            let is_named = |name: Option<&str>| name.is_some() && name == group.name.as_deref();
-            let is_slowed = self.events.iter().any(|event| is_named(event.slowed_group()));
-            let of_group = |event: &&EventSpec| is_named(event.rate.as_ref().map(|rate| rate.group.as_str()));
-            let mut steps: Vec<(u64, f64)> = Vec::new();
-            for event in self.events.iter().filter(of_group) {
-                steps.extend(event.rate.as_ref().map(|rate| (common.warmup_ns + event.at_ns(), rate.to)));
-            }
-            steps.sort_by_key(|(from_ns, _)| *from_ns);
-            let members = group.join(&mut load, &mut numbers, target, common, is_slowed, &steps)?;
+            let effects = Effects::on(group.name.as_deref(), &self.events, common.warmup_ns);
+            let members = group.join(&mut load, &mut numbers, target, common, &effects)?;
             if let Some(name) = &group.name
                 && groups.insert(name.as_str(), members).is_some()
             {
                 return Err(format!("two groups are named {name}"));
             }
         }
-        for (index, event) in self.events.iter().enumerate() {
-            let event = event.resolve(&load, &groups, index as u64).map_err(|e| format!("events[{index}]: {e}"))?;
-            load.events.push(event);
-        }
-        load.events.sort_by_key(|event| event.at_ns);
-        let is_cut = |event: &Event| matches!(&event.action, Action::Cut { connections, .. } if connections.iter().any(|id| load.connections[*id as usize].is_subscriber));
-        if load.is_closed_loop() && load.events.iter().any(is_cut) {
-            return Err("subscribers can be cut under a rate only: outstanding messages wait for all of them".into());
-        }
+        events::resolve(&self.events, &mut load, &groups)?;
         Ok(load)
     }
 }
@@ -209,8 +194,7 @@ impl Group {
         numbers: &mut HashMap<String, u32>,
         target: &Target,
         common: &Common,
-        is_slowed: bool,
-        steps: &[(u64, f64)],
+        effects: &Effects,
     ) -> Result<Members, String> {
         let mut topics = Vec::new();
         for n in 0..self.topics {
@@ -230,7 +214,7 @@ impl Group {
             topics.push(number);
         }
         let reading = self.reading.resolve();
-        let is_slow = is_slowed || reading != Reading::Full;
+        let is_slow = effects.is_slowed || reading != Reading::Full;
         let dealt = |index: u32| topics[(index % self.topics) as usize];
         let first = load.connections.len() as u32;
         for index in 0..self.subscribers {
@@ -256,7 +240,7 @@ impl Group {
             let publisher = Some(load.publishers.len() as u32);
             let mut pace = build::pace(&common, pacing, index, self.publishers);
             if let Pace::Scheduled(arrivals) = &mut pace {
-                for (from_ns, rate) in steps {
+                for (from_ns, rate) in &effects.steps {
                     arrivals.step(*from_ns, build::arrivals(&common, *rate, index, self.publishers));
                 }
             }
