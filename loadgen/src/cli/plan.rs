@@ -39,6 +39,9 @@ pub(crate) struct PlanArgs {
     /// Share of each core that the load may take.
     #[arg(long, value_name = "SHARE", default_value_t = 0.7, value_parser = parse_share)]
     pub(crate) utilisation: f64,
+    /// Plan for so many cores instead of as few as do; exit 1 if the load does not fit them.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) cores: Option<u32>,
     /// How long to measure each load.
     #[arg(long, default_value = "2s", value_parser = units::duration_ns)]
     pub(crate) duration: u64,

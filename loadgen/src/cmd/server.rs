@@ -1,5 +1,6 @@
 //! A server that a command starts, measures and ends.
 
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -40,18 +41,32 @@ impl Server {
     ///
     /// # Errors
     /// When the command ends instead, or takes too long.
-    pub(super) fn wait_until_it_listens(&mut self, address: std::net::SocketAddr) -> Result<(), (Exit, String)> {
+    pub(super) fn wait_until_it_listens(&mut self, address: SocketAddr) -> Result<(), (Exit, String)> {
+        self.wait_for(|| {
+            TcpStream::connect_timeout(&address, LOOK).map_err(|e| format!("cannot connect to {address}: {e}"))
+        })
+        .map(drop)
+    }
+
+    /// Waits for what `look` looks for, and returns it.
+    ///
+    /// # Errors
+    /// When the command ends instead, or takes too long: the last reason of `look`.
+    pub(super) fn wait_for<T>(&mut self, look: impl Fn() -> Result<T, String>) -> Result<T, (Exit, String)> {
         let deadline = Instant::now() + SERVER_PATIENCE;
-        while std::net::TcpStream::connect_timeout(&address, LOOK).is_err() {
+        loop {
+            let reason = match look() {
+                Ok(found) => return Ok(found),
+                Err(reason) => reason,
+            };
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err((Exit::Failed, format!("{:?} ended with {status} instead of listening", self.command)));
             }
             if Instant::now() > deadline {
-                return Err((Exit::Failed, format!("{:?} does not listen on {address}", self.command)));
+                return Err((Exit::Failed, format!("{:?} does not listen: {reason}", self.command)));
             }
             std::thread::park_timeout(LOOK);
         }
-        Ok(())
     }
 
     /// Ends it by SIGTERM.

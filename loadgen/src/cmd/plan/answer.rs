@@ -20,8 +20,10 @@ pub(super) struct Answer {
     deliveries_per_s: f64,
     /// CPU time per second, in cores.
     cpu_cores: Interval,
-    /// Whole cores that take the high end of it at `utilisation`.
+    /// Whole cores: as few as take the high end of it at `utilisation`, or those that were asked for.
     cores: u32,
+    /// They do.
+    pub(super) fits: bool,
     utilisation: f64,
     frames_per_send: f64,
     /// Resident memory of the process; socket buffers are the kernel's.
@@ -47,9 +49,11 @@ impl Answer {
         observations: &[Observation],
         estimator: &Estimator,
         utilisation: f64,
+        cores: Option<u32>,
     ) -> Result<Self, String> {
         let fits = |cores: &u32| estimator.cores(shape, *cores).high <= utilisation * f64::from(*cores);
-        let cores = (1..=CORES_MAX).find(fits).ok_or_else(|| format!("not even {CORES_MAX} cores would do"))?;
+        let fewest = || (1..=CORES_MAX).find(fits).ok_or_else(|| format!("not even {CORES_MAX} cores would do"));
+        let cores = cores.map_or_else(fewest, Ok)?;
         let model = &estimator.model;
         let work = model.work(shape, cores);
         let cpu_us = model.parts_us(shape, cores);
@@ -73,6 +77,7 @@ impl Answer {
             deliveries_per_s: shape.deliveries(),
             cpu_cores: estimator.cores(shape, cores),
             cores,
+            fits: fits(&cores),
             utilisation,
             frames_per_send: model.frames_per_send(shape, cores),
             rss_bytes: estimator.rss_bytes(shape),
@@ -103,7 +108,8 @@ impl Answer {
         let Interval { estimate, low, high } = self.cpu_cores;
         let frames = self.frames_per_send;
         put("CPU", format!("{estimate:.3} cores (95 %: {low:.3} to {high:.3}), {frames:.1} frames per send"));
-        put("cores", format!("{} at up to {:.0} % each", self.cores, self.utilisation * 100.0));
+        let fits = if self.fits { "at up to" } else { "DO NOT DO at" };
+        put("cores", format!("{} {fits} {:.0} % each", self.cores, self.utilisation * 100.0));
         let [estimate, low, high] =
             [self.rss_bytes.estimate, self.rss_bytes.low, self.rss_bytes.high].map(|bytes| bytes / 1048576.0);
         put("memory", format!("{estimate:.1} MiB (95 %: {low:.1} to {high:.1}) besides the kernel's socket buffers"));

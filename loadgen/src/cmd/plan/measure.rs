@@ -64,7 +64,8 @@ fn observe(
     let mut server = Server::start(command)?;
     server.wait_until_it_listens(load.address)?;
     let shards = match &args.target.server_metrics {
-        Some(url) => shards(url).map_err(|reason| (Exit::Failed, reason))?,
+        // It may open later than the port of the connections.
+        Some(url) => server.wait_for(|| shards(url))?,
         None => 1,
     };
     let target = TargetArgs { server_pid: Some(server.pid()), ..args.target.clone() };

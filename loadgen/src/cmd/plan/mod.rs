@@ -31,7 +31,7 @@ pub(crate) fn plan(args: &PlanArgs) -> Result<Exit, (Exit, String)> {
     };
     let estimator = estimator(&costs)?;
     range::check(&shape, &costs.observations).map_err(usage)?;
-    let answer = Answer::new(&shape, &costs.observations, &estimator, args.utilisation).map_err(usage)?;
+    let answer = Answer::new(&shape, &costs.observations, &estimator, args.utilisation, args.cores).map_err(usage)?;
     if !is_json_on_stdout(target.json.as_deref()) {
         if args.measure {
             print!("{}", costs::render(&estimator));
@@ -43,7 +43,7 @@ pub(crate) fn plan(args: &PlanArgs) -> Result<Exit, (Exit, String)> {
         Some(path) => write_json(path, &answer)?,
         None => {}
     }
-    Ok(Exit::Held)
+    Ok(if answer.fits { Exit::Held } else { Exit::NotHeld })
 }
 
 fn shape(args: &PlanArgs) -> Result<Shape, (Exit, String)> {
