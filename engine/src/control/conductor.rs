@@ -20,7 +20,7 @@ use super::health::{Health, State};
 use super::metrics::Metrics;
 use super::service_manager::ServiceManager;
 use super::signals::{Request, Signals};
-use super::streams::Targets;
+use super::streams::{self, Targets};
 use super::tls::Tls;
 use crate::config::Config;
 use crate::counters::{Counters, Dropped};
@@ -122,7 +122,7 @@ impl Conductor {
                     manager.status(&line);
                 }
                 _ = next_tick(&mut watchdog) => self.feed_watchdog(&manager),
-                _ = report.tick() => log::report_suppressed(),
+                _ = report.tick() => report_suppressed(),
             }
         }
         manager.stopping();
@@ -269,7 +269,7 @@ impl Conductor {
         let mut end = Report { connections, ..Report::default() };
         reports.iter().for_each(|report| end.total.add(&report.total));
         // Before the line that is the last.
-        log::report_suppressed();
+        report_suppressed();
         log_end(&end, began.elapsed());
         end
     }
@@ -295,6 +295,12 @@ impl Conductor {
         }
         collected
     }
+}
+
+/// Says how many lines were left out of the log, if any were.
+fn report_suppressed() {
+    log::report_suppressed();
+    streams::log::report_suppressed();
 }
 
 fn ticker(every: Duration) -> tokio::time::Interval {

@@ -18,6 +18,6 @@ pub mod runtime;
 mod service_manager;
 mod shard_metrics;
 pub mod signals;
-pub(crate) mod streams;
+pub mod streams;
 pub mod tls;
 mod tls_error;

@@ -5,10 +5,12 @@ use engine::config::{Config, Driver};
 use tungstenite::Message;
 
 use crate::breaks::{BUFFER_EVENTS_MAX, survives};
-use crate::brokers::Broker;
+use crate::brokers::{Broker, Certificate};
 use crate::consumers::{Delivery, read_queue};
 use crate::heard::Heard;
 use crate::load::CLIENTS;
+use crate::support::{connect, eventually};
+use crate::tls::start_trusting;
 use crate::{Stage, config, send_and_close};
 
 /// A configuration whose events go to that RabbitMQ.
@@ -34,9 +36,12 @@ fn play(broker: &Broker, exchange: &str, queue: &str, routing_key: &str) -> Vec<
 
 #[test]
 fn rabbitmq_gets_every_event_and_survives_being_killed_and_stopped() {
-    let mut broker = Broker::rabbitmq("rabbitmq");
+    let certificate = Certificate::make("rabbitmq-tls");
+    let mut broker = Broker::rabbitmq("rabbitmq", certificate.clone());
     messages_are_persistent_json(&broker);
     exchanges_and_routing_keys_are_as_configured(&broker);
+    a_message_that_the_broker_will_not_have_is_dropped_alone(&broker);
+    events_go_over_tls(&broker, &certificate);
     a_broker_that_dies_and_stops(&mut broker);
 }
 
@@ -70,6 +75,29 @@ fn exchanges_and_routing_keys_are_as_configured(broker: &Broker) {
     );
     // Bound to the exchange, so each of the plays above that used it left its events here too.
     assert_eq!(read_queue(broker, "fields").len(), 4);
+}
+
+fn a_message_that_the_broker_will_not_have_is_dropped_alone(broker: &Broker) {
+    let stage = Stage::start(&to(broker, "large", "large", ""));
+    let messages = ["0 0".to_owned(), "x".repeat(200_000), "0 1".to_owned()];
+    send_and_close(stage.connect(), messages.map(Message::text));
+    let figures = stage.settled("amqp", 5);
+    assert_eq!((figures.written, figures.dropped), (4, 1));
+    stage.end();
+    let heard = Heard::of(read_queue(broker, "large").into_iter().map(|delivery| delivery.event).collect());
+    assert_eq!(heard.count(), 4);
+    heard.check_order(1, true);
+}
+
+fn events_go_over_tls(broker: &Broker, certificate: &Certificate) {
+    let mut config = to(broker, "tls", "tls", "");
+    config.stream_amqp.addr = broker.tls_url();
+    let mut process = start_trusting(certificate, "rabbitmq-tls-server", &config);
+    process.wait_for_line("connected; 0 events wait");
+    send_and_close(connect(process.address, "/connect"), [Message::text("0 0")]);
+    let written = "relay_events_total{target=\"amqp\",result=\"written\"}";
+    eventually("all is written", || process.metric(written) == 3.0);
+    assert_eq!(read_queue(broker, "tls").len(), 3);
 }
 
 fn a_broker_that_dies_and_stops(broker: &mut Broker) {

@@ -17,10 +17,32 @@ const START_WITHIN: Duration = Duration::from_secs(60);
 /// How often it is asked.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// Files of a certificate for localhost and its key.
+#[derive(Debug, Clone)]
+pub(crate) struct Certificate {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+impl Certificate {
+    /// Makes one in a directory of the test.
+    pub(crate) fn make(test: &str) -> Self {
+        let names = ["localhost", "127.0.0.1"].map(str::to_owned);
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        let directory = directory(test);
+        let (certificate, key) = (directory.join("cert.pem"), directory.join("key.pem"));
+        fs::write(&certificate, made.cert.pem()).unwrap();
+        fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        Self { certificate, key }
+    }
+}
+
 /// A broker's process, and how to start it again where it was.
 pub(crate) struct Broker {
     kind: Kind,
     pub(crate) port: u16,
+    /// Where Redis and RabbitMQ take TLS, and NATS nothing else, if they have a certificate.
+    pub(crate) tls: Option<(u16, Certificate)>,
     directory: PathBuf,
     process: Option<Child>,
     /// Erlang's port mapper, for RabbitMQ.
@@ -45,16 +67,33 @@ impl Broker {
         Self::absent(Kind::Redis, test)
     }
 
-    pub(crate) fn rabbitmq(test: &str) -> Self {
-        Self::absent(Kind::RabbitMq, test).started()
+    /// A Redis that takes TLS too, and has a user `limited`, password `secret`, who may add to streams and nothing else.
+    pub(crate) fn redis_with_tls(test: &str, certificate: Certificate) -> Self {
+        Self::absent(Kind::Redis, test).with_tls(certificate).started()
+    }
+
+    /// A RabbitMQ that takes TLS too, and messages of up to 200,000 bytes.
+    pub(crate) fn rabbitmq(test: &str, certificate: Certificate) -> Self {
+        Self::absent(Kind::RabbitMq, test).with_tls(certificate).started()
     }
 
     pub(crate) fn nats(test: &str) -> Self {
         Self::absent(Kind::Nats, test).started()
     }
 
+    /// A NATS that takes TLS only, from the user `limited`, password `secret`.
+    pub(crate) fn nats_with_tls(test: &str, certificate: Certificate) -> Self {
+        Self::absent(Kind::Nats, test).with_tls(certificate).started()
+    }
+
+    fn with_tls(mut self, certificate: Certificate) -> Self {
+        let port = if self.kind == Kind::Nats { self.port } else { free_port() };
+        self.tls = Some((port, certificate));
+        self
+    }
+
     fn absent(kind: Kind, test: &str) -> Self {
-        Self { kind, port: free_port(), directory: directory(test), process: None, mapper: None }
+        Self { kind, port: free_port(), tls: None, directory: directory(test), process: None, mapper: None }
     }
 
     fn started(mut self) -> Self {
@@ -88,6 +127,16 @@ impl Broker {
             Kind::Redis => format!("redis://127.0.0.1:{}/0?client_name=tests&pool_size=10", self.port),
             Kind::RabbitMq => format!("amqp://guest:guest@127.0.0.1:{}/", self.port),
             Kind::Nats => format!("nats://127.0.0.1:{}", self.port),
+        }
+    }
+
+    /// The address for TLS, as the user with the least rights.
+    pub(crate) fn tls_url(&self) -> String {
+        let (port, _) = self.tls.as_ref().expect("it takes TLS");
+        match self.kind {
+            Kind::Redis => format!("rediss://limited:secret@localhost:{port}/0?client_name=tests"),
+            Kind::RabbitMq => format!("amqps://guest:guest@localhost:{port}"),
+            Kind::Nats => format!("tls://limited:secret@localhost:{port}"),
         }
     }
 
@@ -130,12 +179,21 @@ impl Broker {
         let mut command = ending_with_us("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", "", "--appendonly", "yes"]);
         command.arg("--dir").arg(&self.directory);
+        if let Some((port, Certificate { certificate, key })) = &self.tls {
+            command.args(["--tls-port", &port.to_string(), "--tls-auth-clients", "no"]);
+            command.arg("--tls-cert-file").arg(certificate).arg("--tls-key-file").arg(key);
+            command.args(["--user", "limited", "on", ">secret", "~*", "+xadd"]);
+        }
         command
     }
 
     fn nats_command(&self) -> Command {
         let mut command = ending_with_us("nats-server");
         command.args(["--addr", "127.0.0.1", "--port", &self.port.to_string()]);
+        if let Some((_, Certificate { certificate, key })) = &self.tls {
+            command.arg("--tls").arg("--tlscert").arg(certificate).arg("--tlskey").arg(key);
+            command.args(["--user", "limited", "--pass", "secret"]);
+        }
         command
     }
 
@@ -150,11 +208,15 @@ impl Broker {
         });
         let plugins = self.directory.join("enabled_plugins");
         fs::write(&plugins, "[].\n").unwrap();
-        fs::write(
-            self.directory.join("rabbitmq.conf"),
-            "listeners.tcp.1 = 127.0.0.1:".to_owned() + &self.port.to_string(),
-        )
-        .unwrap();
+        let mut settings = format!("listeners.tcp.1 = 127.0.0.1:{}\nmax_message_size = 200000\n", self.port);
+        if let Some((port, Certificate { certificate, key })) = &self.tls {
+            settings += &format!(
+                "listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.certfile = {}\nssl_options.keyfile = {}\n",
+                certificate.display(),
+                key.display()
+            );
+        }
+        fs::write(self.directory.join("rabbitmq.conf"), settings).unwrap();
         // Debian's own command changes to the user rabbitmq.
         let mut command = ending_with_us("/usr/lib/rabbitmq/bin/rabbitmq-server");
         let at = |name: &str| self.directory.join(name);

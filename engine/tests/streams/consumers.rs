@@ -102,8 +102,15 @@ impl Subscriber {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (sender, messages) = channel();
         let (client, mut subscription) = runtime.block_on(async {
-            let options = async_nats::ConnectOptions::new().reconnect_delay_callback(|_| Duration::from_millis(20));
-            let client = options.connect(broker.url()).await.unwrap();
+            let mut options = async_nats::ConnectOptions::new();
+            options = options.reconnect_delay_callback(|_| Duration::from_millis(20));
+            let mut url = broker.url();
+            if let Some((_, certificate)) = &broker.tls {
+                options = options.add_root_certificates(certificate.certificate.clone());
+                options = options.user_and_password("limited".to_owned(), "secret".to_owned());
+                url = broker.tls_url();
+            }
+            let client = options.connect(url).await.unwrap();
             let subscription = client.subscribe(">").await.unwrap();
             client.flush().await.unwrap();
             (client, subscription)

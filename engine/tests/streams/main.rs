@@ -15,6 +15,7 @@ mod load;
 mod nats;
 mod redis_streams;
 mod state;
+mod tls;
 mod webhook;
 
 use std::net::{SocketAddr, TcpStream};

@@ -162,7 +162,9 @@ fn a_buffer_is_bounded_in_bytes_and_holds_one_event_however_large() {
     assert_eq!((stage.figures("redis").waiting, stage.figures("redis").dropped), (3, 1));
     broker.start();
     stage.settled("redis", 4);
-    send_and_close(stage.connect(), [Message::binary(vec![3; 1_000_000])]);
+    let alone = stage.connect();
+    stage.settled("redis", 5);
+    send_and_close(alone, [Message::binary(vec![3; 1_000_000])]);
     assert_eq!(stage.settled("redis", 7).dropped, 1);
     let lens = Group::create(&broker, STREAM)
         .read_all()

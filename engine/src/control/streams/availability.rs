@@ -35,7 +35,7 @@ impl Availability {
     pub(super) fn up(&self) {
         if !self.figures.up.swap(true, Relaxed) {
             self.trouble.take();
-            tracing::info!("{self}: connected; {} events wait", self.figures.waiting.load(Relaxed));
+            tracing::info!("{self}: connected{}", self.waiting());
         }
     }
 
@@ -44,8 +44,19 @@ impl Availability {
         let was_up = self.figures.up.swap(false, Relaxed);
         let mut trouble = self.trouble.borrow_mut();
         if was_up || trouble.as_ref() != Some(&failure) {
-            tracing::warn!("{self}: {failure}; {} events wait", self.figures.waiting.load(Relaxed));
+            tracing::warn!("{self}: {failure}{}", self.waiting());
             *trouble = Some(failure);
+        }
+    }
+}
+
+impl Availability {
+    /// How many events wait, as the end of a line; nothing where none are counted.
+    fn waiting(&self) -> String {
+        if self.figures.events {
+            format!("; {} events wait", self.figures.waiting.load(Relaxed))
+        } else {
+            String::new()
         }
     }
 }

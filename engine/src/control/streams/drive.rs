@@ -15,7 +15,7 @@ use super::feed::{Fate, Feed};
 use super::record::Record;
 
 /// Events of one batch at most.
-const BATCH_EVENTS_MAX: usize = 512;
+pub(super) const BATCH_EVENTS_MAX: usize = 512;
 /// How long a connection may take to stand.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// How long the acknowledgement of a batch may take, beside the time for its bytes.
@@ -70,22 +70,22 @@ impl Progress {
     }
 }
 
-/// Writes what the feed holds to the target, until the feed is closed and empty.
-pub(super) async fn drive<T: Target>(target: T, feed: Feed) {
+/// Writes what the feed holds to the target, so many events at a time, until the feed is closed and empty.
+pub(super) async fn drive<T: Target>(target: T, feed: Feed, batch_events_max: usize) {
     let mut backoff = Backoff::default();
     loop {
         let link = tokio::select! {
             link = reach(feed.availability(), &mut backoff, || target.connect()) => link,
             () = feed.done() => return,
         };
-        match serve::<T>(link, &feed, &mut backoff).await {
+        match serve::<T>(link, &feed, batch_events_max, &mut backoff).await {
             Some(failure) => feed.availability().down(failure),
             None => return,
         }
     }
 }
 
-/// Connects, again and again.
+/// Connects, again and again. Whether the connection is of use shows later.
 pub(super) async fn reach<L>(
     availability: &Availability,
     backoff: &mut Backoff,
@@ -94,25 +94,29 @@ pub(super) async fn reach<L>(
     loop {
         backoff.wait().await;
         match within(CONNECT_WITHIN, connect()).await {
-            Ok(link) => {
-                availability.up();
-                return link;
-            }
+            Ok(link) => return link,
             Err(failure) => availability.down(failure),
         }
     }
 }
 
 /// Writes until the link fails, which is returned, or nothing is left to write.
-async fn serve<T: Target>(mut link: T::Link, feed: &Feed, backoff: &mut Backoff) -> Option<Failure> {
+async fn serve<T: Target>(
+    mut link: T::Link,
+    feed: &Feed,
+    batch_events_max: usize,
+    backoff: &mut Backoff,
+) -> Option<Failure> {
     // What broke a connection may break the next one too: begin small.
     let mut events_max = 1;
+    let mut patience = Duration::ZERO;
     loop {
-        let Ok(batch) = timeout(CHECK_EVERY, feed.take(events_max)).await else {
-            match within(ANSWER_WITHIN, link.check()).await {
-                Ok(()) => backoff.reset(),
-                Err(failure) => return Some(failure),
+        let Ok(batch) = timeout(patience, feed.take(events_max)).await else {
+            if let Err(failure) = within(ANSWER_WITHIN, link.check()).await {
+                return Some(failure);
             }
+            works(feed.availability(), backoff);
+            patience = CHECK_EVERY;
             continue;
         };
         if batch.is_empty() {
@@ -123,9 +127,16 @@ async fn serve<T: Target>(mut link: T::Link, feed: &Feed, backoff: &mut Backoff)
         if let Some(failure) = write::<T>(&mut link, feed, batch).await {
             return Some(failure);
         }
-        backoff.reset();
-        events_max = BATCH_EVENTS_MAX.min(events_max * 4);
+        works(feed.availability(), backoff);
+        patience = CHECK_EVERY;
+        events_max = batch_events_max.min(events_max * 4);
     }
+}
+
+/// A connection has shown that it is of use.
+pub(super) fn works(availability: &Availability, backoff: &mut Backoff) {
+    availability.up();
+    backoff.reset();
 }
 
 /// Writes one batch, settles what is certain, and gives the rest back.

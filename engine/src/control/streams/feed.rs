@@ -13,14 +13,11 @@ use tokio::sync::Notify;
 
 use super::availability::Availability;
 use super::figures::Figures;
+use super::log::OVERFLOWN;
 use super::record::Record;
-use crate::logging::RateLimited;
 
 /// Bytes that one batch carries at most, unless its first event alone is larger.
 const BATCH_BYTES_MAX: usize = 1 << 20;
-
-/// Lines about dropped events, of all targets together.
-pub(super) static DROPPED: RateLimited = RateLimited::new("dropped events", 1);
 
 /// The bounds of a buffer. One event fits however large it is.
 #[derive(Debug, Clone, Copy)]
@@ -54,8 +51,8 @@ struct Inner {
     closed: Cell<bool>,
     /// There is something to take, or nothing will come any more.
     news: Notify,
-    /// Closed, and nothing is held.
-    done: Notify,
+    /// Nothing is held, or nothing will come any more.
+    idle: Notify,
 }
 
 impl Feed {
@@ -68,7 +65,7 @@ impl Feed {
             bytes_held: Cell::new(0),
             closed: Cell::new(false),
             news: Notify::new(),
-            done: Notify::new(),
+            idle: Notify::new(),
         }))
     }
 
@@ -79,7 +76,7 @@ impl Feed {
         let (events, bytes) = (inner.events_held.get() + 1, inner.bytes_held.get() + record.bytes());
         if events > inner.limits.events_max || (bytes > inner.limits.bytes_max && events > 1) {
             add(&self.figures().dropped, 1);
-            if DROPPED.admit() {
+            if OVERFLOWN.admit() {
                 tracing::warn!(
                     "{}: events are dropped: {} wait ({} bytes), and no more may",
                     inner.availability,
@@ -139,14 +136,16 @@ impl Feed {
             Fate::Dropped => add(&self.figures().dropped, 1),
         }
         self.hold(self.0.events_held.get() - 1, self.0.bytes_held.get() - record.bytes());
-        self.tell_if_done();
+        if self.is_idle() {
+            self.0.idle.notify_waiters();
+        }
     }
 
     /// Says that nothing more will be offered.
     pub(super) fn close(&self) {
         self.0.closed.set(true);
         self.0.news.notify_one();
-        self.tell_if_done();
+        self.0.idle.notify_waiters();
     }
 
     /// Drops all that is held and returns how many events that were. For the end, when nobody writes any more.
@@ -158,14 +157,22 @@ impl Feed {
         events
     }
 
+    /// Whether every event is settled.
+    pub(super) fn is_idle(&self) -> bool {
+        self.0.events_held.get() == 0
+    }
+
+    /// Waits until every event is settled.
+    pub(super) async fn idle(&self) {
+        while !self.is_idle() {
+            self.0.idle.notified().await;
+        }
+    }
+
     /// Waits until the feed is closed and every event is settled.
     pub(super) async fn done(&self) {
-        loop {
-            let done = self.0.done.notified();
-            if self.is_done() {
-                return;
-            }
-            done.await;
+        while !self.0.closed.get() || !self.is_idle() {
+            self.0.idle.notified().await;
         }
     }
 
@@ -176,16 +183,6 @@ impl Feed {
 
     fn figures(&self) -> &Figures {
         self.0.availability.figures()
-    }
-
-    fn tell_if_done(&self) {
-        if self.is_done() {
-            self.0.done.notify_waiters();
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        self.0.closed.get() && self.0.events_held.get() == 0
     }
 
     fn hold(&self, events: usize, bytes: usize) {

@@ -40,6 +40,11 @@ impl Figures {
         Self::new(target, false)
     }
 
+    /// Events the target has acknowledged so far.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Relaxed)
+    }
+
     fn new(target: &'static str, events: bool) -> Arc<Self> {
         let [accepted, written, dropped, waiting] = [const { AtomicU64::new(0) }; 4];
         Arc::new(Self { target, events, accepted, written, dropped, waiting, up: AtomicBool::new(false) })

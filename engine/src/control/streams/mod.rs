@@ -14,11 +14,12 @@ mod encode;
 mod extract;
 mod feed;
 mod figures;
+pub(crate) mod log;
 mod nats;
 mod record;
 mod redis;
 mod redis_url;
-mod refusals;
+pub mod stage;
 mod state;
 mod template;
 mod webhook;
@@ -34,6 +35,7 @@ use uuid::Uuid;
 
 use self::amqp::Amqp;
 use self::availability::Availability;
+use self::drive::{BATCH_EVENTS_MAX, drive};
 use self::extract::Variables;
 use self::feed::{Feed, Limits};
 use self::figures::{Collected, Figures};
@@ -107,17 +109,17 @@ impl Streams {
         if let Some(target) = targets.redis {
             let StreamRedisConfig { addr, buffer_events_max, buffer_bytes_max, .. } = &config.stream_redis;
             let limits = Limits { events_max: *buffer_events_max, bytes_max: *buffer_bytes_max };
-            streams.run("redis", addr, limits, |feed| spawn_local(drive::drive(target, feed)));
+            streams.run("redis", addr, limits, |feed| spawn_local(drive(target, feed, BATCH_EVENTS_MAX)));
         }
         if let Some(target) = targets.amqp {
             let StreamAmqpConfig { addr, buffer_events_max, buffer_bytes_max, .. } = &config.stream_amqp;
             let limits = Limits { events_max: *buffer_events_max, bytes_max: *buffer_bytes_max };
-            streams.run("amqp", addr, limits, |feed| spawn_local(drive::drive(target, feed)));
+            streams.run("amqp", addr, limits, |feed| spawn_local(drive(target, feed, BATCH_EVENTS_MAX)));
         }
         if let Some(target) = targets.nats {
             let StreamNatsConfig { addr, buffer_events_max, buffer_bytes_max, .. } = &config.stream_nats;
             let limits = Limits { events_max: *buffer_events_max, bytes_max: *buffer_bytes_max };
-            streams.run("nats", addr, limits, |feed| spawn_local(drive::drive(target, feed)));
+            streams.run("nats", addr, limits, |feed| spawn_local(drive(target, feed, BATCH_EVENTS_MAX)));
         }
         if let Some(target) = targets.webhook {
             let StreamWebhookConfig { url, buffer_events_max, buffer_bytes_max, .. } = &config.stream_webhook;
@@ -145,6 +147,9 @@ impl Streams {
     /// # Panics
     /// If the event's endpoint is none of the configuration's.
     pub(crate) fn accept(&mut self, event: Event) {
+        if self.targets.is_empty() && self.state.is_none() {
+            return;
+        }
         let source = &self.sources[usize::from(event.endpoint)];
         let (mut ticket, mut removal) = (None, None);
         if let Some((state, _)) = &self.state {

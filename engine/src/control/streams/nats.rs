@@ -1,22 +1,26 @@
 //! NATS (core): each event a message of JSON. Written means flushed, at most once.
 //!
-//! The client reconnects by itself and forgets what was under way. Here the first sign of that ends the connection, so
-//! that the events of the batch count as dropped, and those behind it wait in the buffer and not in the client.
+//! The client would reconnect by itself, forget a part of what was under way and publish the rest late. Here its first
+//! attempt ends the connection, and the attempt finds no credentials: the events of the batch count as dropped, and those
+//! behind them wait in the buffer and not in the client.
 
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectOptions, PublishErrorKind, ServerAddr};
+use async_nats::{Auth, AuthError, Client, ConnectOptions, PublishErrorKind, ServerAddr};
+use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 
 use super::availability::Failure;
 use super::drive::{Link, Progress, Target};
 use super::encode;
 use super::feed::Fate;
+use super::log::refused;
 use super::record::Record;
-use super::refusals::refused;
 use super::template::fill;
 use crate::config::StreamNatsConfig;
 use crate::config::template::Template;
@@ -25,9 +29,10 @@ use crate::config::template::Template;
 const PING_EVERY: Duration = Duration::from_secs(1);
 
 /// One server, or several of a cluster.
-#[derive(Debug)]
 pub(super) struct Nats {
     servers: Vec<ServerAddr>,
+    /// Those of the first address.
+    credentials: Auth,
     subject: Arc<Template>,
 }
 
@@ -39,7 +44,14 @@ impl Nats {
     pub(super) fn new(config: &StreamNatsConfig) -> Result<Self, String> {
         let servers: Result<Vec<ServerAddr>, _> = config.addr.split(',').map(|addr| addr.trim().parse()).collect();
         let servers = servers.map_err(|error: std::io::Error| format!("is no NATS address: {}", error.kind()))?;
-        Ok(Self { servers, subject: Template::parse(&config.subject)?.into() })
+        let credentials = servers.first().map(credentials).unwrap_or_default();
+        Ok(Self { servers, credentials, subject: Template::parse(&config.subject)?.into() })
+    }
+}
+
+impl fmt::Debug for Nats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nats").field("servers", &self.servers.len()).finish_non_exhaustive()
     }
 }
 
@@ -50,7 +62,16 @@ impl Target for Nats {
 
     async fn connect(&self) -> Result<NatsLink, Failure> {
         let (counter, attempts) = watch::channel(0_u32);
-        let options = ConnectOptions::new()
+        let stands = Arc::new(AtomicBool::new(false));
+        let (stood, credentials) = (Arc::clone(&stands), self.credentials.clone());
+        let authenticate = move |_| {
+            let answer = match stood.load(Relaxed) {
+                false => Ok(credentials.clone()),
+                true => Err(AuthError::new("this connection is over")),
+            };
+            async move { answer }
+        };
+        let client = ConnectOptions::with_auth_callback(authenticate)
             .name("ringrelay")
             .ping_interval(PING_EVERY)
             // Called before each attempt: the first connection is made with as many as it takes.
@@ -58,11 +79,25 @@ impl Target for Nats {
                 counter.send_modify(|attempts| *attempts += 1);
                 Duration::ZERO
             })
-            .max_reconnects(self.servers.len());
-        let client = options.connect(&self.servers[..]).await?;
+            .max_reconnects(self.servers.len())
+            .connect(&self.servers[..])
+            .await?;
+        stands.store(true, Relaxed);
         let attempts_then = *attempts.borrow();
         Ok(NatsLink { client, attempts, attempts_then, subject: Arc::clone(&self.subject) })
     }
+}
+
+/// What an address names before its host: user and password, or a token.
+fn credentials(server: &ServerAddr) -> Auth {
+    let decoded = |text: &str| Some(percent_decode_str(text).decode_utf8_lossy().into_owned());
+    let mut auth = Auth::new();
+    match (server.username(), server.password()) {
+        (Some(user), Some(password)) => (auth.username, auth.password) = (decoded(user), decoded(password)),
+        (Some(token), None) => auth.token = decoded(token),
+        (None, _) => {}
+    }
+    auth
 }
 
 /// A connection to one of them.
@@ -159,6 +194,18 @@ mod tests {
         ] {
             assert_eq!(subject(text), expected);
             assert!(async_nats::Subject::validated(subject(text)).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn credentials_are_those_of_the_address() {
+        for (addr, expected) in [
+            ("nats://host", (None, None, None)),
+            ("nats://user:p%40ss@host", (Some("user"), Some("p@ss"), None)),
+            ("nats://t0ken@host", (None, None, Some("t0ken"))),
+        ] {
+            let auth = credentials(&addr.parse().unwrap());
+            assert_eq!((auth.username.as_deref(), auth.password.as_deref(), auth.token.as_deref()), expected, "{addr}");
         }
     }
 

@@ -1,21 +1,21 @@
 //! Redis Streams: `XADD stream * connection ID action open|message|close tags T [type text|binary message BODY]`.
 //!
-//! A batch is one transaction (MULTI … EXEC), sent in one piece and answered in one: Redis takes all of it or nothing, so
-//! that no event of it overtakes another when memory runs out or the server becomes a replica halfway through.
+//! A batch of several is one transaction (MULTI … EXEC), sent in one piece and answered in one: Redis takes all of it or
+//! nothing, so that no event overtakes another when memory runs out or the server becomes a replica halfway through. A
+//! user without the right to transactions gets plain pipelines, and in that case events may come again out of order.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, RedisResult, Value};
+use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 
 use super::availability::Failure;
 use super::drive::{Link, Progress, Target};
 use super::encode;
 use super::feed::Fate;
+use super::log::refused;
 use super::record::Record;
-use super::redis_url::RedisUrl;
-use super::refusals;
+use super::redis_url::{RedisConnection, RedisUrl};
 use super::template::fill;
 use crate::config::StreamRedisConfig;
 use crate::config::template::Template;
@@ -64,13 +64,16 @@ impl Writer {
         command
     }
 
-    fn transaction(&self, batch: &[Rc<Record>]) -> Pipeline {
-        let mut transaction = Pipeline::with_capacity(batch.len());
-        transaction.atomic().ignore_errors();
-        for record in batch {
-            transaction.add_command(self.command(record));
+    fn pipeline(&self, batch: &[Rc<Record>], transaction: bool) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(batch.len());
+        pipeline.ignore_errors();
+        if transaction {
+            pipeline.atomic();
         }
-        transaction
+        for record in batch {
+            pipeline.add_command(self.command(record));
+        }
+        pipeline
     }
 }
 
@@ -84,29 +87,40 @@ impl Target for Redis {
 
 /// A connection to it.
 pub(super) struct RedisLink {
-    connection: MultiplexedConnection,
+    connection: RedisConnection,
     writer: Arc<Writer>,
 }
 
 impl Link for RedisLink {
-    /// An entry that Redis refuses (its key is no stream) is dropped; where it refuses the transaction (no memory, a
+    /// An entry that Redis refuses (its key is no stream) is dropped; where it takes no entries at all (no memory, a
     /// replica, no permission) everything waits.
     async fn write(&mut self, batch: &[Rc<Record>]) -> Progress {
-        let transaction = self.writer.transaction(batch);
-        let replies: Vec<RedisResult<Value>> = match transaction.query_async(&mut self.connection).await {
+        let transaction = batch.len() > 1 && self.connection.transactions;
+        let pipeline = self.writer.pipeline(batch, transaction);
+        let replies: Vec<RedisResult<Value>> = match pipeline.query_async(&mut self.connection.inner).await {
             Ok(replies) => replies,
             Err(error) => return Progress::none(error.into()),
         };
-        let fate = |reply: RedisResult<Value>| match reply {
-            Ok(_) => Fate::Written,
-            Err(error) => refusals::refused("redis", &error),
-        };
-        Progress { fates: replies.into_iter().map(fate).collect(), failure: None }
+        let mut fates = Vec::with_capacity(batch.len());
+        for reply in replies {
+            match reply {
+                Ok(_) => fates.push(Fate::Written),
+                // The others of a transaction are written.
+                Err(error) if transaction || is_about_the_entry(&error) => fates.push(refused("redis", &error)),
+                Err(error) => return Progress { fates, failure: Some(error.into()) },
+            }
+        }
+        Progress { fates, failure: None }
     }
 
     async fn check(&mut self) -> Result<(), Failure> {
-        Ok(redis::cmd("PING").exec_async(&mut self.connection).await?)
+        self.connection.check().await
     }
 
     async fn close(self) {}
+}
+
+/// Whether Redis refused an entry for its key or its fields, and might take another.
+fn is_about_the_entry(error: &RedisError) -> bool {
+    matches!(error.code(), Some("WRONGTYPE" | "ERR"))
 }

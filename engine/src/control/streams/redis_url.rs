@@ -3,7 +3,7 @@
 //! Also `rediss://` (TLS) and `unix://`. Of the parameters `client_name` is applied; the others tune go-redis.
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client};
+use redis::{AsyncConnectionConfig, Client, RedisResult};
 
 use super::availability::Failure;
 use crate::logging::{printable, redact};
@@ -31,14 +31,44 @@ impl RedisUrl {
     }
 
     /// Connects, logs in, selects the database and gives the connection its name.
-    pub(super) async fn connect(&self) -> Result<MultiplexedConnection, Failure> {
+    pub(super) async fn connect(&self) -> Result<RedisConnection, Failure> {
         // Whoever waits for an answer has a deadline of their own.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-        let mut link = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        let mut inner = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         if let Some(name) = &self.name {
-            redis::cmd("CLIENT").arg("SETNAME").arg(name).exec_async(&mut link).await?;
+            allowed(redis::cmd("CLIENT").arg("SETNAME").arg(name).exec_async(&mut inner).await)?;
         }
-        Ok(link)
+        let transactions = allowed(redis::cmd("MULTI").exec_async(&mut inner).await)?;
+        if transactions {
+            redis::cmd("DISCARD").exec_async(&mut inner).await?;
+        }
+        Ok(RedisConnection { inner, transactions })
+    }
+}
+
+/// A connection to a Redis.
+pub(super) struct RedisConnection {
+    pub inner: MultiplexedConnection,
+    /// Whether the user may use MULTI and EXEC.
+    pub transactions: bool,
+}
+
+impl RedisConnection {
+    /// Whether the other side still answers, whatever it is.
+    pub(super) async fn check(&mut self) -> Result<(), Failure> {
+        match redis::cmd("PING").exec_async(&mut self.inner).await {
+            Err(error) if error.code().is_none() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a command is done; false if the user may not use it.
+fn allowed(done: RedisResult<()>) -> Result<bool, Failure> {
+    match done {
+        Ok(()) => Ok(true),
+        Err(error) if error.code() == Some("NOPERM") => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -13,15 +13,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use redis::Pipeline;
-use redis::aio::MultiplexedConnection;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use super::availability::{Availability, Failure};
-use super::drive::{ANSWER_WITHIN, Backoff, CHECK_EVERY, reach, within};
-use super::redis_url::RedisUrl;
+use super::drive::{ANSWER_WITHIN, Backoff, CHECK_EVERY, reach, within, works};
+use super::log;
+use super::redis_url::{RedisConnection, RedisUrl};
 use crate::gateway::Tags;
 
 /// How long an `open` event, and what follows it, waits for the state of its connection.
@@ -138,8 +138,10 @@ impl State {
         let mut dirty = self.0.dirty.borrow_mut();
         if dirty.queue.len() >= live.len() + ENDED_MAX {
             // The oldest stays in the Redis. What it is instead is a process without memory.
-            let oldest = dirty.take(1);
-            tracing::warn!("{}: the state of {} ended connections stays there", self.0.availability, oldest.len());
+            dirty.take(1);
+            if log::FORGOTTEN.admit() {
+                tracing::warn!("{}: more than {ENDED_MAX} connections have ended: states stay", self.0.availability);
+            }
         }
         dirty.mark(connection);
         self.0.news.notify_one();
@@ -182,52 +184,58 @@ impl State {
         }
     }
 
-    async fn serve(&self, link: &mut MultiplexedConnection, backoff: &mut Backoff) -> Result<(), Failure> {
+    async fn serve(&self, link: &mut RedisConnection, backoff: &mut Backoff) -> Result<(), Failure> {
+        let mut patience = Duration::ZERO;
         loop {
             let batch = self.0.dirty.borrow_mut().take(BATCH_MAX);
             let Some((place, _)) = batch.last().copied() else {
                 if self.0.closed.get() {
                     return Ok(());
                 }
-                if timeout(CHECK_EVERY, self.0.news.notified()).await.is_err() {
-                    within(ANSWER_WITHIN, async { Ok(redis::cmd("PING").exec_async(link).await?) }).await?;
-                    backoff.reset();
+                if timeout(patience, self.0.news.notified()).await.is_err() {
+                    within(ANSWER_WITHIN, link.check()).await?;
+                    works(&self.0.availability, backoff);
+                    patience = CHECK_EVERY;
                 }
                 continue;
             };
-            let transaction = self.transaction(&batch);
-            if let Err(failure) = within(ANSWER_WITHIN, async { Ok(transaction.exec_async(link).await?) }).await {
+            let mut pipeline = self.pipeline(&batch);
+            if link.transactions {
+                pipeline.atomic();
+            }
+            let written = within(ANSWER_WITHIN, async { Ok(pipeline.exec_async(&mut link.inner).await?) });
+            if let Err(failure) = written.await {
                 self.0.dirty.borrow_mut().give_back(batch);
                 return Err(failure);
             }
-            backoff.reset();
+            works(&self.0.availability, backoff);
+            patience = CHECK_EVERY;
             self.0.written.set(place.max(self.0.written.get()));
             self.0.progress.notify_waiters();
         }
     }
 
     /// What makes the state of these connections what it should be.
-    fn transaction(&self, batch: &[(u64, Uuid)]) -> Pipeline {
+    fn pipeline(&self, batch: &[(u64, Uuid)]) -> Pipeline {
         let live = self.0.live.borrow();
-        let mut transaction = redis::pipe();
-        transaction.atomic();
+        let mut pipeline = redis::pipe();
         for (_, connection) in batch {
             let (address, tags) = (format!("connection:{connection}"), format!("connection:{connection}:tags"));
             let Some(connection) = live.get(connection) else {
-                transaction.cmd("DEL").arg(address).arg(tags);
+                pipeline.cmd("DEL").arg(address).arg(tags);
                 continue;
             };
-            transaction.cmd("HSET").arg(address).arg("addr").arg(connection.peer.to_string());
+            pipeline.cmd("HSET").arg(address).arg("addr").arg(connection.peer.to_string());
             // Tags that are no more go with the rest.
-            transaction.cmd("DEL").arg(&tags);
+            pipeline.cmd("DEL").arg(&tags);
             if connection.tags.iter().len() > 0 {
-                let set = transaction.cmd("HSET").arg(&tags);
+                let set = pipeline.cmd("HSET").arg(&tags);
                 for (name, value) in connection.tags.iter() {
                     set.arg(name).arg(value);
                 }
             }
         }
-        transaction
+        pipeline
     }
 }
 

@@ -28,8 +28,8 @@ use super::availability::Failure;
 use super::drive::{Backoff, reach};
 use super::encode;
 use super::feed::{Fate, Feed};
+use super::log::refused;
 use super::record::Record;
-use super::refusals::refused;
 use crate::config::StreamWebhookConfig;
 
 /// Bytes of an answer's body that are read, so that its connection can be used again.
@@ -148,10 +148,15 @@ pub(super) async fn drive(webhook: Webhook, feed: Feed) {
             () = reach(feed.availability(), &mut backoff, || webhook.probe()) => {}
             () = feed.done() => return,
         }
-        match Lanes::new(&webhook, &feed).serve().await {
-            Some(failure) => feed.availability().down(failure),
-            None => return,
+        // Else the first answer shows whether it is of use.
+        if feed.is_idle() {
+            feed.availability().up();
         }
+        let Some(failure) = Lanes::new(&webhook, &feed).serve().await else { return };
+        if feed.availability().is_up() {
+            backoff.reset();
+        }
+        feed.availability().down(failure);
     }
 }
 
@@ -204,6 +209,9 @@ impl<'d> Lanes<'d> {
     /// Goes on in a lane after an answer. `stopping`: nothing new is begun, what is left goes back to the feed.
     fn answered(&mut self, connection: Uuid, answer: Answer, stopping: bool) -> Option<Failure> {
         let mut lane = self.lanes.remove(&connection).expect("a lane stays while its request is under way");
+        if !matches!(answer, Answer::Unreachable(_)) {
+            self.feed.availability().up();
+        }
         let (fate, unreachable) = match answer {
             Answer::Accepted => (Some(Fate::Written), None),
             Answer::Failed(reason) if lane.attempts > self.webhook.retries_max => {
