@@ -162,9 +162,11 @@ fn a_buffer_is_bounded_in_bytes_and_holds_one_event_however_large() {
     assert_eq!((stage.figures("redis").waiting, stage.figures("redis").dropped), (3, 1));
     broker.start();
     stage.settled("redis", 4);
-    let alone = stage.connect();
+    let mut alone = stage.connect();
     stage.settled("redis", 5);
-    send_and_close(alone, [Message::binary(vec![3; 1_000_000])]);
+    alone.send(Message::binary(vec![3; 1_000_000])).unwrap();
+    stage.settled("redis", 6);
+    close(alone);
     assert_eq!(stage.settled("redis", 7).dropped, 1);
     let lens = Group::create(&broker, STREAM)
         .read_all()

@@ -97,7 +97,7 @@ fn events_go_over_tls_and_no_password_is_logged() {
     assert_eq!(texts((0..52).map(|_| subscriber.next().1).collect()), expected);
     // One connection after the other, so one at a time.
     assert_eq!(texts((0..52).map(|_| posted.recv_timeout(PATIENCE).unwrap()).collect()), expected);
-    process.wait_for_line("NOPERM");
+    process.wait_for_line("this user has no permissions");
     process.signal(Signal::SIGTERM);
     let (status, log) = process.wait_with_log();
     assert!(status.success());

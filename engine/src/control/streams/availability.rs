@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::figures::Figures;
+use crate::logging::printable;
 
 /// The standing of one target.
 #[derive(Debug)]
@@ -89,6 +90,6 @@ impl<E: std::error::Error> From<E> for Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "{}", printable(&self.0))
     }
 }
