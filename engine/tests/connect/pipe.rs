@@ -22,8 +22,10 @@ fn two_clients_of_a_chat_talk_through_pipes() {
         assert_eq!(client.line(), "Server: ben has joined the chat");
     }
     ada.write("Grüße, 你好 🦀\n");
+    for client in [&ada, &ben] {
+        assert_eq!(client.line(), "ada lovelace: Grüße, 你好 🦀");
+    }
     ben.write("two\nlines\n");
-    assert_eq!(ada.line(), "ada lovelace: Grüße, 你好 🦀");
     for line in ["ben: two", "ben: lines"] {
         assert_eq!(ada.line(), line);
     }
@@ -66,6 +68,24 @@ fn lines_that_the_server_takes_slowly_all_arrive_in_order() {
         }
     });
     assert_eq!(client.wait().code, Some(0));
+}
+
+#[test]
+fn in_a_flood_of_messages_a_signal_is_heeded() {
+    let host = Host::new();
+    let mut client = Client::start(&[&host.url()]);
+    let mut guest = host.accept();
+    client.greeting();
+    let flooding = std::thread::spawn(move || {
+        // Until the client has gone.
+        while guest.0.send(tungstenite::Message::text("flood")).is_ok() {}
+    });
+    (0..1000).for_each(|_| assert_eq!(client.line(), "flood"));
+    client.signal(Signal::SIGINT);
+    client.signal(Signal::SIGTERM);
+    // The first closes and waits for the answer, the second does not.
+    assert_eq!(client.wait().code, Some(143));
+    flooding.join().unwrap();
 }
 
 #[test]

@@ -42,6 +42,21 @@ fn a_lost_connection_is_made_again_and_what_was_typed_meanwhile_is_said() {
 }
 
 #[test]
+fn who_has_closed_is_not_connected_again_though_nobody_answered() {
+    let host = Host::new();
+    let mut client = Client::start(&[&host.url(), "--reconnect"]);
+    let guest = host.accept();
+    client.greeting();
+    client.end_input();
+    let mut byte = [0];
+    guest.0.get_ref().peek(&mut byte).unwrap();
+    drop(guest);
+    let finished = client.wait();
+    assert_eq!(finished.code, Some(1));
+    assert!(finished.stderr[0].starts_with("ringrelay connect: the server did not answer the Close"), "{finished:?}");
+}
+
+#[test]
 fn who_is_waiting_for_a_server_can_be_stopped() {
     let gone = Host::new().address();
     let mut client = Client::start(&[&format!("ws://{gone}/"), "--reconnect"]);

@@ -4,7 +4,7 @@
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::io::{self, PipeReader};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -62,7 +62,8 @@ impl Client {
     pub(super) fn new(typed: &Connect, target: Target) -> Result<Self, Stop> {
         let trust = target.tls.then(|| Trust::new(typed.ca.as_deref(), typed.insecure)).transpose();
         let trust = trust.map_err(Stop::Failed)?;
-        let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGWINCH, Signal::SIGCONT];
+        let signals =
+            [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGWINCH, Signal::SIGCONT];
         let signals: SigSet = signals.into_iter().collect();
         signals.thread_block()?;
         let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
@@ -78,6 +79,7 @@ impl Client {
                     let began = Instant::now();
                     let why = match self.talk(Session::new(socket))? {
                         End::Ours => return Ok(()),
+                        End::Unanswered(why) => return Err(Stop::Failed(why)),
                         End::Lost(why) => why,
                     };
                     if began.elapsed() >= STEADY {
@@ -105,8 +107,10 @@ impl Client {
             if let Some(signal) = self.wait(Some(wants), None)? {
                 return Err(Stop::Signal(signal));
             }
-            if let Ok(answer) = answer.try_recv() {
-                return Ok(answer);
+            match answer.try_recv() {
+                Ok(answer) => return Ok(answer),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => return Err(Stop::Failed("connecting has panicked".to_owned())),
             }
         }
     }

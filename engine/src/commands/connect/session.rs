@@ -18,6 +18,8 @@ use crate::logging::printable;
 const PING_AFTER: Duration = Duration::from_secs(30);
 /// After so long it does not.
 const LOST_AFTER: Duration = Duration::from_secs(75);
+/// Messages that are taken before signals and keys are looked at again.
+const MESSAGES_PER_TURN: usize = 256;
 /// How long the server may take to answer our Close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -26,6 +28,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) enum End {
     /// We closed it, and the server has answered.
     Ours,
+    /// We closed it, and the server went without an answer or gives none; how, in one line.
+    Unanswered(String),
     /// Otherwise, and how, in one line.
     Lost(String),
 }
@@ -33,6 +37,8 @@ pub(super) enum End {
 /// See the module's description.
 pub(super) struct Session {
     socket: WebSocket<Stream>,
+    /// More may have come than was taken.
+    more: bool,
     /// Something is to be sent that the kernel does not take yet.
     blocked: bool,
     /// When the server was last heard.
@@ -44,7 +50,7 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(socket: WebSocket<Stream>) -> Self {
-        Self { socket, blocked: false, heard: Instant::now(), pinged: false, closed: None }
+        Self { socket, more: false, blocked: false, heard: Instant::now(), pinged: false, closed: None }
     }
 
     /// What to wait on, and for what.
@@ -55,6 +61,11 @@ impl Session {
 
     /// When to look at it again though nothing is ready.
     pub(super) fn deadline(&self) -> Instant {
+        if self.more { Instant::now() } else { self.due() }
+    }
+
+    /// When the server's silence must be answered.
+    fn due(&self) -> Instant {
         match self.closed {
             Some(closed) => closed + CLOSE_TIMEOUT,
             None if self.pinged => self.heard + LOST_AFTER,
@@ -78,7 +89,8 @@ impl Session {
     }
 
     fn receive(&mut self, screen: &Screen) -> io::Result<Option<End>> {
-        loop {
+        self.more = false;
+        for _ in 0..MESSAGES_PER_TURN {
             let message = match self.socket.read() {
                 Ok(message) => message,
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
@@ -96,6 +108,8 @@ impl Session {
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
         }
+        self.more = true;
+        Ok(None)
     }
 
     fn send(&mut self, input: &mut Input) -> Option<End> {
@@ -132,11 +146,11 @@ impl Session {
     }
 
     fn check_deadline(&mut self) -> Option<End> {
-        if Instant::now() < self.deadline() {
+        if Instant::now() < self.due() {
             return None;
         }
         if self.closed.is_some() {
-            return Some(End::Lost("the server does not answer the Close".to_owned()));
+            return Some(End::Unanswered("the server does not answer the Close".to_owned()));
         }
         if self.pinged {
             return Some(End::Lost(format!("no sign of life for {} s", LOST_AFTER.as_secs())));
@@ -157,6 +171,7 @@ impl Session {
     fn lost(&self, error: &Error) -> End {
         match error {
             Error::ConnectionClosed | Error::AlreadyClosed if self.closed.is_some() => End::Ours,
+            error if self.closed.is_some() => End::Unanswered(format!("the server did not answer the Close: {error}")),
             error => End::Lost(format!("the connection is lost: {error}")),
         }
     }
