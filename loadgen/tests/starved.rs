@@ -10,6 +10,9 @@ use serde_json::Value;
 /// Shares of its core that the load should take when nobody else wants it: more than a third, less than all.
 const WANTED_SHARE: std::ops::Range<f64> = 0.42..0.9;
 
+/// Loads that are tried until one takes such a share.
+const TRIES_MAX: u32 = 8;
+
 /// Keeps a core busy until it is dropped, from a session of its own, so that the kernel's autogroups give it a share of
 /// its own as well.
 struct Spinner(Child);
@@ -53,24 +56,28 @@ fn a_third_of_a_core_is_not_enough_and_is_found_out() {
     let load = ["run", "--url", &url, "--subscribers", "100", "--warmup", "200ms", "--duration", "800ms", "--rate"];
 
     // How much work is right depends on the machine; and others may want the core for a while.
-    let mut rate = 1000.0;
+    let (mut rate, mut had_its_core, mut is_found) = (1000.0, false, false);
     let mut calm = Value::Null;
-    for _ in 0..12 {
+    for _ in 0..TRIES_MAX {
         let (_, report, errors) =
             Running::start_by(on_last(), &[&load[..], &[&f64::to_string(&rate)]].concat()).finish();
         assert!(report["failure"].is_null(), "{errors}");
         let share = number(&report, "/generator/cpu_share");
+        is_found = WANTED_SHARE.contains(&share) && report["verdict"] != "INVALID";
         calm = report;
-        if WANTED_SHARE.contains(&share) && calm["verdict"] != "INVALID" {
+        if is_found {
             break;
         }
         if number(&calm, "/generator/run_delay_share") < 0.1 {
+            had_its_core = true;
             rate *= (0.6 / share).clamp(0.5, 3.0);
         }
     }
-    assert_ne!(calm["verdict"], "INVALID", "{:#}", calm["reasons"]);
-    let share = number(&calm, "/generator/cpu_share");
-    assert!(WANTED_SHARE.contains(&share), "no load was found that takes more than a third: {share}");
+    if !is_found && !had_its_core {
+        println!("SKIPPED a third of a core: others left the generator none to begin with: {:#}", calm["reasons"]);
+        return;
+    }
+    assert!(is_found, "no load takes more than a third of a core and is not INVALID: {:#}", calm["generator"]);
     let rate = rate.to_string();
 
     let spinners = [Spinner::start(last), Spinner::start(last)];
