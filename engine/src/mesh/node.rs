@@ -231,16 +231,17 @@ impl Node {
 }
 
 impl Inbox {
-    /// Reads at most `budget` records of each node. True if some are left.
-    pub(crate) fn drain(&mut self, budget: usize, mut each: impl FnMut(usize, Popped<'_, Message>)) -> bool {
+    /// Reads at most `budget` records of each node, and no more of one once `each` says no. True if some are left.
+    pub(crate) fn drain(&mut self, budget: usize, mut each: impl FnMut(usize, Popped<'_, Message>) -> bool) -> bool {
         let mut left = false;
         for (from, incoming) in self.0.iter_mut().enumerate() {
             let Some(incoming) = incoming else { continue };
             let mut read = 0;
-            while read < budget && incoming.ring.pop(|record| each(from, record)).is_some() {
+            let mut goes_on = true;
+            while goes_on && read < budget && incoming.ring.pop(|record| goes_on = each(from, record)).is_some() {
                 read += 1;
             }
-            left |= read == budget && !incoming.ring.is_empty();
+            left |= (read == budget || !goes_on) && !incoming.ring.is_empty();
             if read > 0 {
                 fence(SeqCst);
                 if incoming.link.starved.swap(false, SeqCst) {

@@ -179,11 +179,14 @@ impl Shard {
         connection.unparsed = None;
         let tls = connection.tls.take();
         let endpoint = connection.endpoint;
+        let waiting = connection.outbox.as_ref().map_or(0, |outbox| outbox.messages());
+        let unsent = waiting + tls.as_ref().map_or(0, |tls| tls.messages);
         self.discard_outbox(slot);
         self.forfeit(tls.and_then(|mut tls| tls.owed.take()), slot);
         if was_open {
             self.counters().connections.sub(1);
             self.counters().ended(reason);
+            self.counters().dropped(dropped_for(reason), unsent);
             let router = Rc::clone(&self.router);
             router.endpoint(endpoint).mode.closed(&mut Actions::new(self, slot), reason);
             self.log_end(slot, reason);

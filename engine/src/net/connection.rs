@@ -149,6 +149,11 @@ impl Connection {
         self.phase == Phase::Handshake && self.flags.kept_alive && self.unparsed.is_none()
     }
 
+    /// Whether more of a request is awaited: of its head, or of its body.
+    pub(crate) fn is_receiving_request(&self) -> bool {
+        self.phase == Phase::Handshake || self.phase == Phase::Requesting && !self.flags.asked
+    }
+
     /// Whether its request is complete and the control thread is asked.
     pub(crate) fn is_being_answered(&self) -> bool {
         self.phase == Phase::Requesting && self.flags.asked

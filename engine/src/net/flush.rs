@@ -120,11 +120,9 @@ impl Shard {
         let connection = self.connections.at_mut(slot);
         let Some(outbox) = &mut connection.outbox else { return };
         let messages = outbox.consume(bytes);
-        if outbox.is_empty() {
-            let settled = outbox.take_owed().map_or(0, Owed::settle);
-            self.counters().messages_sent.add(messages + settled);
-            self.return_outbox(slot);
-        }
+        let settled = if outbox.is_empty() { outbox.take_owed().map_or(0, Owed::settle) } else { 0 };
+        self.counters().messages_sent.add(messages + settled);
+        self.return_outbox(slot);
     }
 
     /// An outbox that is empty goes back to the pool, and what a full one had stopped goes on.

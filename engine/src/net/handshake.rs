@@ -43,7 +43,11 @@ impl Shard {
     pub(crate) fn receive_next_head(&mut self, slot: u32) {
         if let Some(head) = self.connections.at_mut(slot).unparsed.take() {
             self.try_stashed_head(slot, *head);
-            self.arm_timer(slot);
+        }
+        let connection = self.connections.at(slot);
+        if connection.phase == Phase::Handshake && connection.flags.received_end {
+            // No more will come, and what is there is no request.
+            self.begin_draining(slot);
         }
     }
 
@@ -75,7 +79,9 @@ impl Shard {
                 Some(used)
             }
             Ok(None) => {
-                self.stash(slot, input);
+                let connection = self.connections.at_mut(slot);
+                connection.unparsed.get_or_insert_default().append(input);
+                self.arm_timer(slot);
                 None
             }
             Err(error) => {

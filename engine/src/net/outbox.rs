@@ -12,25 +12,33 @@ use proto::{CloseCode, Opcode, encode};
 use crate::relay::ledger::Owed;
 
 /// Slices that one send takes from an outbox at most.
-const SLICES_PER_SEND: usize = 6;
+const SLICES_PER_SEND: usize = 32;
 /// A part grows no more once it has this many bytes.
 const PART_BYTES: usize = 64 << 10;
+/// Shared frames up to this many bytes are copied behind each other all the same: a slice of its own costs more.
+const COPIED_BYTES_MAX: usize = 1024;
 /// Boxes kept per shard, and the memory they keep together, in bytes: enough for what a turn receives and echoes.
 const SPARES_MAX: usize = 1024;
 const SPARE_BYTES_MAX: usize = 32 << 20;
 
-enum Part {
+enum Store {
     /// Frames written one behind the other.
     Written(Vec<u8>),
     /// A frame that many outboxes share.
     Shared(Bytes),
 }
 
+struct Part {
+    store: Store,
+    /// Messages in here; they count as sent when the last byte is.
+    messages: u64,
+}
+
 impl Part {
     fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Written(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
+        match &self.store {
+            Store::Written(bytes) => bytes,
+            Store::Shared(bytes) => bytes,
         }
     }
 }
@@ -43,8 +51,6 @@ pub(crate) struct Outbox {
     sent: usize,
     /// Bytes in all parts that were not sent.
     len: usize,
-    /// Messages in here.
-    messages: u64,
     /// Deliveries of a topic in here.
     owed: Option<Owed>,
 }
@@ -59,20 +65,16 @@ impl Outbox {
         self.len == 0
     }
 
-    /// The buffer that the next frames are written to.
-    fn buffer(&mut self) -> &mut Vec<u8> {
+    /// Appends to the part that frames are written to.
+    fn write(&mut self, messages: u64, fill: impl FnOnce(&mut Vec<u8>)) {
         // A long one is closed, so that what was sent of it is freed while more is written.
-        if !matches!(self.parts.back(), Some(Part::Written(buffer)) if buffer.len() < PART_BYTES) {
-            self.parts.push_back(Part::Written(Vec::new()));
+        if !matches!(self.parts.back(), Some(Part { store: Store::Written(buffer), .. }) if buffer.len() < PART_BYTES) {
+            self.parts.push_back(Part { store: Store::Written(Vec::new()), messages: 0 });
         }
-        match self.parts.back_mut() {
-            Some(Part::Written(buffer)) => buffer,
-            _ => unreachable!("a written part was just put there"),
-        }
-    }
-
-    fn write(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
-        let buffer = self.buffer();
+        let Some(Part { store: Store::Written(buffer), messages: sum }) = self.parts.back_mut() else {
+            unreachable!("a written part was just put there")
+        };
+        *sum += messages;
         let before = buffer.len();
         fill(buffer);
         let added = buffer.len() - before;
@@ -81,36 +83,37 @@ impl Outbox {
 
     /// Appends a message as one frame, copied.
     pub(crate) fn message(&mut self, opcode: Opcode, payload: &[u8]) {
-        self.write(|out| encode::server_frame(out, opcode, payload));
-        self.messages += 1;
+        self.write(1, |out| encode::server_frame(out, opcode, payload));
     }
 
-    /// Appends a whole frame without a copy.
+    /// Appends a whole frame, without a copy unless it is short.
     pub(crate) fn shared_message(&mut self, frame: Bytes) {
+        if frame.len() <= COPIED_BYTES_MAX {
+            return self.write(1, |out| out.extend_from_slice(&frame));
+        }
         self.len += frame.len();
-        self.parts.push_back(Part::Shared(frame));
-        self.messages += 1;
+        self.parts.push_back(Part { store: Store::Shared(frame), messages: 1 });
     }
 
     /// Appends bytes that are no frame without a copy: an HTTP answer.
     pub(crate) fn shared_raw(&mut self, bytes: Bytes) {
         self.len += bytes.len();
-        self.parts.push_back(Part::Shared(bytes));
+        self.parts.push_back(Part { store: Store::Shared(bytes), messages: 0 });
     }
 
-    /// Shared frames in here that were not sent whole.
-    pub(crate) fn unsent_shared(&self) -> u64 {
-        self.parts.iter().filter(|part| matches!(part, Part::Shared(_))).count() as u64
+    /// Messages in here that do not count as sent.
+    pub(crate) fn messages(&self) -> u64 {
+        self.parts.iter().map(|part| part.messages).sum()
     }
 
     /// Appends a ping or pong.
     pub(crate) fn control(&mut self, opcode: Opcode, payload: &[u8]) {
-        self.write(|out| encode::server_frame(out, opcode, payload));
+        self.write(0, |out| encode::server_frame(out, opcode, payload));
     }
 
     /// Appends a Close frame; `None` has no code (RFC 6455 section 5.5.1).
     pub(crate) fn close(&mut self, status: Option<(CloseCode, &str)>) {
-        self.write(|out| match status {
+        self.write(0, |out| match status {
             Some((code, reason)) => {
                 let (payload, len) = encode::close_payload(code, reason);
                 encode::server_frame(out, Opcode::Close, &payload[..len]);
@@ -121,14 +124,14 @@ impl Outbox {
 
     /// Appends bytes that are no frame: an HTTP answer, a TLS record.
     pub(crate) fn raw(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
-        self.write(fill);
+        self.write(0, fill);
     }
 
     /// Puts the rest of a frame that was begun from a log before everything else; `owed` is settled once all is sent.
     pub(crate) fn rest_of_frame(&mut self, rest: Bytes, owed: Owed) {
         assert_eq!(self.sent, 0, "a connection is inside one frame at a time");
         self.len += rest.len();
-        self.parts.push_front(Part::Shared(rest));
+        self.parts.push_front(Part { store: Store::Shared(rest), messages: 0 });
         self.owe(owed);
     }
 
@@ -169,9 +172,10 @@ impl Outbox {
         (taken, false)
     }
 
-    /// Forgets `bytes` bytes that were sent. Returns the messages that are done, once everything is sent.
+    /// Forgets `bytes` bytes that were sent. Returns the messages of the parts that are sent whole.
     pub(crate) fn consume(&mut self, mut bytes: usize) -> u64 {
         self.len -= bytes;
+        let mut messages = 0;
         while bytes > 0 {
             let is_last = self.parts.len() == 1;
             let first = self.parts.front_mut().expect("no more is consumed than was offered");
@@ -182,30 +186,32 @@ impl Outbox {
             }
             bytes -= left;
             self.sent = 0;
+            messages += std::mem::take(&mut first.messages);
             // The last written part stays, emptied: its capacity serves the next frame.
-            match first {
-                Part::Written(buffer) if is_last => buffer.clear(),
+            match &mut first.store {
+                Store::Written(buffer) if is_last => buffer.clear(),
                 _ => {
                     self.parts.pop_front();
                 }
             }
         }
-        if self.len == 0 { std::mem::take(&mut self.messages) } else { 0 }
+        messages
     }
 
     fn clear(&mut self) {
-        self.parts.retain(|part| matches!(part, Part::Written(_)));
+        self.parts.retain(|part| matches!(part.store, Store::Written(_)));
         self.parts.truncate(1);
-        if let Some(Part::Written(buffer)) = self.parts.front_mut() {
+        if let Some(Part { store: Store::Written(buffer), messages }) = self.parts.front_mut() {
             buffer.clear();
+            *messages = 0;
         }
-        (self.sent, self.len, self.messages) = (0, 0, 0);
+        (self.sent, self.len) = (0, 0);
     }
 
     /// Memory that a cleared outbox keeps.
     fn spare_bytes(&self) -> usize {
-        match self.parts.front() {
-            Some(Part::Written(buffer)) => buffer.capacity(),
+        match self.parts.front().map(|part| &part.store) {
+            Some(Store::Written(buffer)) => buffer.capacity(),
             _ => 0,
         }
     }

@@ -56,6 +56,7 @@ impl Shard {
     /// Takes what the peer said, decrypted.
     pub(crate) fn receive_plain(&mut self, slot: u32, input: &mut [u8]) {
         match self.connections.at(slot).phase {
+            Phase::Handshake if self.owes_answers(slot) => self.stash(slot, input),
             Phase::Handshake => self.receive_head(slot, input),
             Phase::Joining => self.stash(slot, input),
             Phase::Requesting => {
@@ -102,10 +103,9 @@ impl Shard {
     }
 
     fn parse_stash(&mut self, slot: u32) {
-        let connection = self.connections.at_mut(slot);
-        match connection.phase {
+        match self.connections.at(slot).phase {
             Phase::Open | Phase::Closing => {
-                if let Some(mut unparsed) = connection.unparsed.take() {
+                if let Some(mut unparsed) = self.connections.at_mut(slot).unparsed.take() {
                     let used = self.parse(slot, unparsed.rest());
                     unparsed.consume(used);
                     let connection = self.connections.at_mut(slot);
@@ -114,14 +114,24 @@ impl Shard {
                     }
                 }
             }
-            Phase::Requesting => self.receive_body(slot),
+            Phase::Requesting => {
+                self.receive_body(slot);
+                let connection = self.connections.at(slot);
+                if connection.is_receiving_request() && connection.flags.received_end {
+                    // The rest of its body will not come.
+                    return self.end(slot, Ended::Client, false);
+                }
+            }
+            Phase::Handshake if self.owes_answers(slot) => return,
             Phase::Handshake => self.receive_next_head(slot),
             Phase::Joining | Phase::Draining | Phase::Gone => return,
         }
         let shutting_down = self.phase >= ShutdownPhase::StopReading;
         let connection = self.connections.at_mut(slot);
         let may_resume = connection.phase != Phase::Gone && (!shutting_down || connection.phase != Phase::Open);
-        if connection.unparsed.is_none() && may_resume && std::mem::take(&mut connection.flags.paused) {
+        // Where a request is received, what is left of the input waits for more.
+        let wants_more = connection.unparsed.is_none() || connection.is_receiving_request();
+        if wants_more && may_resume && std::mem::take(&mut connection.flags.paused) {
             self.port.resume(slot);
         }
         self.on_last_input(slot);
@@ -325,9 +335,9 @@ impl Shard {
         connection.flags.received_end = true;
         match connection.phase {
             Phase::Open | Phase::Closing | Phase::Joining => self.on_last_input(slot),
-            // What was received of its request may be all of it; the answer is still sent.
+            // What was received may hold whole requests; their answers are still sent.
             Phase::Requesting => self.resume_parsing(slot),
-            Phase::Handshake if connection.outbox_bytes() > 0 => self.begin_draining(slot),
+            Phase::Handshake if connection.flags.kept_alive => self.resume_parsing(slot),
             Phase::Draining if connection.flags.sent_end => self.end(slot, Ended::Client, false),
             Phase::Draining => {}
             Phase::Handshake => self.end(slot, Ended::Client, false),

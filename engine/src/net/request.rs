@@ -10,7 +10,7 @@ use proto::handshake::{BodyDecoder, BodyLength, Head, HeadLimits};
 
 use crate::config::{Config, Mode};
 use crate::control::access::Access;
-use crate::counters::{Ended, Refused};
+use crate::counters::Refused;
 use crate::gateway::CONTROL_PATHS;
 use crate::mesh::message::Message;
 use crate::modes::Refusal;
@@ -22,6 +22,8 @@ use crate::shard::Shard;
 pub(crate) const ANSWER_TIMEOUT_MS: u64 = 35_000;
 /// ms that a connection may wait for its next request; then it is closed without a word.
 pub(crate) const KEEP_ALIVE_MS: u64 = 60_000;
+/// Bytes of answers that a client has not taken beyond which its next request waits.
+const ANSWERS_BYTES_MAX: usize = 64 << 10;
 /// For those who may use the control routes: long enough for a selector that names a thousand connections.
 const CONTROL_HEAD_LIMITS: HeadLimits = HeadLimits { head_bytes_max: 128 << 10, headers_max: 100 };
 
@@ -31,7 +33,8 @@ pub(crate) struct PlainRequest {
     pub connection: ConnectionId,
     pub peer: SocketAddr,
     pub method: String,
-    pub target: String,
+    pub path: String,
+    pub query: Option<String>,
     pub headers: Vec<(String, Vec<u8>)>,
     pub body: Vec<u8>,
     /// Whether another request may follow.
@@ -78,7 +81,8 @@ impl Shard {
             connection: self.connections.id(slot),
             peer: self.connections.at(slot).peer_address(),
             method: head.method().to_owned(),
-            target: head.target().to_owned(),
+            path: head.path().to_owned(),
+            query: head.query().map(str::to_owned),
             headers: head.headers().map(|(name, value)| (name.to_owned(), value.to_vec())).collect(),
             body: Vec::new(),
             keeps_alive: head.keeps_alive(),
@@ -117,19 +121,24 @@ impl Shard {
             }
         }
         if !decoder.is_done() {
-            if connection.flags.received_end {
-                self.end(slot, Ended::Client, false);
-            }
             return;
         }
         if let Some((request, _)) = incoming.take() {
             let headers: usize = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-            let bytes = size_of::<PlainRequest>() + request.target.len() + headers + request.body.len();
+            let bytes = size_of::<PlainRequest>()
+                + request.query.as_ref().map_or(0, String::len)
+                + headers
+                + request.body.len();
             connection.since_ms = (self.now_us / 1000) as u32;
             connection.flags.asked = true;
             self.node.send(self.control_node(), Message::Request(request), bytes);
             self.arm_timer(slot);
         }
+    }
+
+    /// Whether so many answers wait that the next request has to.
+    pub(crate) fn owes_answers(&self, slot: u32) -> bool {
+        self.connections.at(slot).outbox_bytes() > ANSWERS_BYTES_MAX
     }
 
     /// The control thread answers.
@@ -144,7 +153,7 @@ impl Shard {
         let now = self.now_ms();
         let connection = self.connections.at_mut(slot);
         connection.state = None;
-        if close || connection.flags.received_end {
+        if close || connection.flags.received_end && connection.unparsed.is_none() {
             return self.begin_draining(slot);
         }
         connection.phase = Phase::Handshake;

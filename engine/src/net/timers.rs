@@ -18,6 +18,9 @@ use crate::shard::Shard;
 /// Deadlines are rounded up to multiples of this, so that those of many idle connections share a wake, in µs.
 const GRAIN_US: u64 = 16_384;
 
+/// ms that a client may take no byte of the answers to its requests.
+const ANSWER_WRITE_TIMEOUT_MS: u64 = 10_000;
+
 /// What a delayed reply costs beside its payload, in bytes.
 const REPLY_BYTES: usize = 64;
 
@@ -79,7 +82,9 @@ impl Shard {
         match connection.phase {
             Phase::Gone => None,
             Phase::Handshake | Phase::Joining | Phase::Requesting => {
-                left(connection.since_ms, self.request_timeout_ms(connection))
+                let write = if connection.flags.blocked { ANSWER_WRITE_TIMEOUT_MS } else { 0 };
+                let request = left(connection.since_ms, self.request_timeout_ms(connection));
+                [request, left(connection.progress_ms, write)].into_iter().flatten().min()
             }
             Phase::Open => {
                 let config = &self.router.endpoint(connection.endpoint).config;
@@ -155,6 +160,9 @@ impl Shard {
         match connection.phase {
             Phase::Gone => {}
             Phase::Handshake | Phase::Joining | Phase::Requesting => {
+                if connection.flags.blocked && due(connection.progress_ms, ANSWER_WRITE_TIMEOUT_MS) {
+                    return self.end(slot, Ended::Write, true);
+                }
                 if !due(connection.since_ms, self.request_timeout_ms(connection)) {
                     return;
                 }

@@ -40,8 +40,6 @@ impl Shard {
     pub(crate) fn leave_gateway(&mut self, slot: u32) {
         self.tell(slot, Action::Close, 0);
         self.gateway.remove(slot);
-        let unsent = self.connections.at(slot).outbox.as_ref().map_or(0, |outbox| outbox.unsent_shared());
-        self.counters().dropped(Dropped::Disconnected, unsent);
     }
 
     fn tell(&mut self, slot: u32, action: Action, bytes: usize) {

@@ -5,7 +5,8 @@ use crate::mesh::ring::Popped;
 use crate::shard::Shard;
 
 impl Shard {
-    /// Takes at most `budget` records of each other node, and all news. True if records are left.
+    /// Takes at most `budget` records of each other node, and all news. After an order that made the turn long the rest of
+    /// that node's waits. True if records are left.
     pub(crate) fn drain_mesh(&mut self, budget: usize) -> bool {
         if self.node.retry() {
             for id in std::mem::take(&mut self.topics.congested) {
@@ -17,8 +18,16 @@ impl Shard {
         // Records act on the shard as a whole: the node is taken out for the time it reads.
         let mut inbox = self.node.take_inbox();
         let left = inbox.drain(budget, |from, record| match record {
-            Popped::Inline { meta, payload } => self.on_publish(PublishMeta::unpack(meta), payload),
-            Popped::Boxed(message) => self.on_message(from, *message),
+            Popped::Inline { meta, payload } => {
+                self.on_publish(PublishMeta::unpack(meta), payload);
+                true
+            }
+            Popped::Boxed(message) => {
+                // One order may be for ten thousand connections.
+                let is_order = matches!(*message, Message::Order(_));
+                self.on_message(from, *message);
+                !is_order || !self.is_turn_long(1)
+            }
         });
         inbox.drain_news(|home, slot| self.on_news(home, slot));
         inbox.drain_room(|slot| self.weigh_gate(slot));
@@ -55,7 +64,7 @@ impl Shard {
                 // Whoever asked may have given up.
                 let _ = reply.send(self.topics.report(self.counters().connections.value()));
             }
-            Message::Stop(reply) => self.stop(&reply),
+            Message::Stop(reply) => self.stop(reply),
         }
     }
 }

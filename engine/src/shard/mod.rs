@@ -35,7 +35,7 @@ use crate::control::access::Access;
 use crate::control::tls::TlsView;
 use crate::counters::{Counters, ShardCounters};
 use crate::gateway::registry::Registry;
-use crate::mesh::message::Phase;
+use crate::mesh::message::{Phase, Report};
 use crate::mesh::node::Node;
 use crate::net::accept::Acceptor;
 use crate::net::connection::Connections;
@@ -145,6 +145,8 @@ pub(crate) struct Shard {
     pub(crate) phase: Phase,
     /// Whom to tell that the phase is over.
     pub(crate) phase_done: Option<UnboundedSender<usize>>,
+    /// Whom to answer at the very end, and until when that may wait, in µs of the clock.
+    pub(crate) stopping: Option<(UnboundedSender<Report>, u64)>,
     pub(crate) stopped: bool,
     /// Records of the mesh that the last turn's budget left.
     mesh_left: bool,
@@ -192,6 +194,7 @@ impl Shard {
             sleeps: 0,
             phase: Phase::Serving,
             phase_done: None,
+            stopping: None,
             stopped: false,
             mesh_left: false,
             config: parts.config,
@@ -258,7 +261,8 @@ impl Shard {
 
     /// True if another turn has something to do at once.
     pub(crate) fn has_work(&mut self) -> bool {
-        self.mesh_left
+        self.stopping.is_some()
+            || self.mesh_left
             || !self.pending.is_empty()
             || !self.backlog.is_empty()
             || self.topics.has_work()

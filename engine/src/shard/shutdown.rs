@@ -12,6 +12,9 @@ use crate::net::connection::Phase as Life;
 use crate::relay::topic::Waiting;
 use crate::shard::Shard;
 
+/// µs that a shard which is told to stop may take to get its last records into the rings.
+const LAST_RECORDS_US: u64 = 3_000_000;
+
 impl Shard {
     pub(crate) fn is_shutting_down(&self) -> bool {
         self.phase != Phase::Serving
@@ -62,6 +65,7 @@ impl Shard {
 
     /// Goes on with the running phase and says when it is over. Called once per turn.
     pub(crate) fn drive_shutdown(&mut self) {
+        self.drive_stop();
         if self.phase == Phase::Finish {
             self.close_finished();
         }
@@ -83,7 +87,8 @@ impl Shard {
                     && self.connections.alive().all(|slot| self.is_read_out(slot))
             }
             Phase::DrainRings => !self.node.has_news() && self.topics.announcing.is_empty(),
-            Phase::Finish => self.connections.in_use() == 0,
+            // What the gateway's connections did at their end is told too.
+            Phase::Finish => self.connections.in_use() == 0 && self.node.is_drained(),
         }
     }
 
@@ -111,7 +116,7 @@ impl Shard {
     }
 
     /// Ends at once: whoever is left is cut, and what it was owed is counted as dropped.
-    pub(crate) fn stop(&mut self, reply: &UnboundedSender<Report>) {
+    pub(crate) fn stop(&mut self, reply: UnboundedSender<Report>) {
         // Whatever phase the deadline came in.
         self.phase = Phase::Finish;
         for slot in self.connections.alive().collect::<Vec<_>>() {
@@ -119,7 +124,21 @@ impl Shard {
             self.end(slot, Ended::Shutdown, true);
         }
         self.stop_accepting();
-        self.stopped = true;
-        let _ = reply.send(self.topics.report(0));
+        self.stopping = Some((reply, self.now_us + LAST_RECORDS_US));
+    }
+
+    /// The last thing that a shard does: once all its records are in the rings, or it is too late for them, it answers.
+    fn drive_stop(&mut self) {
+        let is_over = |deadline_us: &u64| self.node.is_drained() || self.clock.now_us() > *deadline_us;
+        if !self.stopping.as_ref().is_some_and(|(_, deadline_us)| is_over(deadline_us)) {
+            return;
+        }
+        if !self.node.is_drained() {
+            tracing::error!("shard {}: what its last connections did could not be told any more", self.index);
+        }
+        if let Some((reply, _)) = self.stopping.take() {
+            self.stopped = true;
+            let _ = reply.send(self.topics.report(0));
+        }
     }
 }

@@ -111,6 +111,39 @@ fn a_flood_of_messages_loses_none_and_keeps_their_order() {
 }
 
 #[test]
+fn a_shutdown_that_is_cut_short_still_tells_every_end() {
+    for_each_setup(|driver, shards| {
+        let mut config = config(driver, shards);
+        config.server.shutdown_timeout_ms = 400;
+        let mut gateway = Gateway::start(&config);
+        // They neither read nor close; some are in the middle of a flood of messages.
+        let mut clients: Vec<_> = (0..60).map(|_| gateway.connect().0).collect();
+        let ending = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let floods: Vec<_> = clients
+            .drain(..10)
+            .map(|mut client| {
+                let ending = std::sync::Arc::clone(&ending);
+                std::thread::spawn(move || {
+                    while !ending.load(std::sync::atomic::Ordering::Relaxed) && client.send(Message::text("")).is_ok() {
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..1000 {
+            gateway.event();
+        }
+        gateway.server.shutdown();
+        gateway.server.wait();
+        ending.store(true, std::sync::atomic::Ordering::Relaxed);
+        floods.into_iter().for_each(|flood| flood.join().unwrap());
+        let (_, ended) = std::sync::mpsc::channel();
+        let closes =
+            std::mem::replace(&mut gateway.events, ended).into_iter().filter(|event| event.starts_with("close "));
+        assert_eq!(closes.count(), 60);
+    });
+}
+
+#[test]
 fn at_shutdown_everybody_is_told_of_the_end_of_everybody() {
     for_each_setup(|driver, shards| {
         let mut gateway = Gateway::start(&config(driver, shards));

@@ -58,13 +58,81 @@ fn the_end_of_the_connection_is_the_clients_choice() {
             let answer = ask(gateway.address(), request);
             assert_eq!((answer.status, &*answer.body, answer.header("connection")), (200, "0", Some("close")));
         }
-        // One that half-closes gets its answer too.
+        // One that half-closes gets its answers too.
         let mut control = gateway.control();
         let request = b"POST /send HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
-        control.stream.write_all(request).unwrap();
+        control.stream.write_all(&request.repeat(3)).unwrap();
         control.stream.shutdown(std::net::Shutdown::Write).unwrap();
-        assert_eq!(control.read_answer(false).status, 200);
+        for _ in 0..3 {
+            assert_eq!(control.read_answer(false).status, 200);
+        }
+        assert_eq!(std::io::Read::read(&mut control.stream, &mut [0; 9]).unwrap(), 0, "then the end");
         eventually("all are gone", || gateway.server.counters().sum(|shard| &shard.connections) == 0);
+    });
+}
+
+#[test]
+fn requests_may_be_long_and_many_at_once() {
+    for_each_setup(|driver, shards| {
+        let gateway = Gateway::start(&config(driver, shards));
+        let (_client, id) = gateway.connect();
+        let mut control = gateway.control();
+        // Longer than what an http::Uri takes, in two pieces.
+        let nobody = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+        let request = format!("POST /send?id={}{id}<> HTTP/1.1\r\nHost: x\r\n\r\n", format!("{nobody},").repeat(2000));
+        let (first, second) = request.as_bytes().split_at(70_000);
+        control.stream.write_all(first).unwrap();
+        assert_eq!(gateway.control().get("/status").len(), 59, "the first piece is there");
+        control.stream.write_all(second).unwrap();
+        assert_eq!(control.read_answer(false).body, "0", "the last id has <> behind it");
+        // More than is read ahead, while the answers are read by another thread.
+        let pad = "x".repeat(5000);
+        let many = format!("POST /send?id={id} HTTP/1.1\r\nHost: x\r\nPad: {pad}\r\n\r\n").repeat(500);
+        let mut writer = control.stream.try_clone().unwrap();
+        let writing = std::thread::spawn(move || writer.write_all(many.as_bytes()).unwrap());
+        for _ in 0..500 {
+            assert_eq!(control.read_answer(false).body, "1");
+        }
+        writing.join().unwrap();
+    });
+}
+
+#[test]
+fn a_head_that_is_not_finished_after_an_answer_is_given_up_in_time() {
+    for_each_setup(|driver, shards| {
+        let mut config = config(driver, shards);
+        config.server.handshake_timeout_ms = 200;
+        let gateway = Gateway::start(&config);
+        let mut control = gateway.control();
+        assert_eq!(control.get("/status"), "");
+        let began = std::time::Instant::now();
+        control.stream.write_all(b"GET /status HTTP/1.1\r\n").unwrap();
+        assert_eq!(control.read_answer(false).status, 408);
+        assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn who_does_not_read_answers_is_not_asked_for_more_requests() {
+    for_each_setup(|driver, shards| {
+        let gateway = Gateway::start(&config(driver, shards));
+        let stalled = dial(gateway.address());
+        stalled.set_nonblocking(true).unwrap();
+        let requests = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+        let mut written = 0;
+        let mut rests = 0;
+        // It takes what buffers hold, and then no more.
+        while rests < 50 {
+            match (&stalled).write(&requests) {
+                Ok(bytes) => (written, rests) = (written + bytes, 0),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    rests += 1;
+                    assert_eq!(gateway.control().get("/status"), "", "others are answered");
+                }
+                Err(error) => panic!("{error}"),
+            }
+            assert!(written < 64 << 20, "{written} bytes of requests were taken");
+        }
     });
 }
 

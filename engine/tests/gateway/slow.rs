@@ -35,6 +35,31 @@ fn who_does_not_read_is_cut_off_and_nobody_else() {
 }
 
 #[test]
+fn every_message_is_sent_or_counted_as_dropped() {
+    for_each_setup(|driver, shards| {
+        let mut config = config(driver, shards);
+        config.endpoints[0].lag_bytes_max = 64 << 20;
+        let gateway = Gateway::start(&config);
+        let (mut reader, _) = gateway.connect();
+        let (stalled, _) = gateway.connect();
+        let text = "x".repeat(1 << 20);
+        for round in 0..8 {
+            assert_eq!(gateway.handle.send_text(everybody(), &text).wait(), Ok(2));
+            assert_eq!(read_text(&mut reader).len(), text.len(), "round {round}");
+        }
+        super::support::raw::reset_on_close(stalled.get_ref());
+        drop(stalled);
+        let counters = gateway.server.counters();
+        let sum = |shard: &engine::counters::ShardCounters| {
+            shard.messages_sent.value() + shard.dropped.iter().map(engine::counters::Counter::value).sum::<u64>()
+        };
+        eventually("all 16 are in the books", || {
+            (0..usize::from(shards)).map(|n| sum(counters.shard(n))).sum::<u64>() == 16
+        });
+    });
+}
+
+#[test]
 fn with_skip_it_stays_and_misses_messages_that_are_counted() {
     for_each_setup(|driver, shards| {
         let mut config = config(driver, shards);

@@ -11,6 +11,9 @@ use super::screen::Screen;
 /// Bytes that wait at most before no more is read.
 const WAITING_BYTES_MAX: usize = 64 << 10;
 
+/// What a line costs beside its text, in bytes.
+const LINE_BYTES: usize = 64;
+
 /// Bytes of a line from a pipe at most: what a ringrelay takes by default.
 const LINE_BYTES_MAX: usize = 16 << 20;
 
@@ -92,7 +95,7 @@ impl Input {
     }
 
     fn push(&mut self, line: String) {
-        self.waiting_bytes += line.len();
+        self.waiting_bytes += line.len() + LINE_BYTES;
         self.waiting.push_back(line);
     }
 
@@ -106,7 +109,7 @@ impl Input {
     /// The next line to be said.
     pub(super) fn pop(&mut self) -> Option<String> {
         let line = self.waiting.pop_front()?;
-        self.waiting_bytes -= line.len();
+        self.waiting_bytes -= line.len() + LINE_BYTES;
         Some(line)
     }
 

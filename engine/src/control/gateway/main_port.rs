@@ -13,6 +13,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 use tower_service::Service as _;
 
+use super::routes::Query;
 use crate::net::request::{KEEP_ALIVE_MS, PlainRequest};
 
 /// How long the routes may take.
@@ -33,14 +34,14 @@ pub(crate) async fn answer(mut router: Router, request: PlainRequest) -> (Bytes,
 }
 
 fn axum_request(request: PlainRequest) -> Result<Request<Body>, axum::http::Error> {
-    let mut builder = Request::builder().method(request.method.as_str()).uri(&request.target);
+    let mut builder = Request::builder().method(request.method.as_str()).uri(&request.path);
     for (name, value) in &request.headers {
         // It was decoded already.
         if !name.eq_ignore_ascii_case(TRANSFER_ENCODING.as_str()) {
             builder = builder.header(name, value.as_slice());
         }
     }
-    builder.extension(ConnectInfo(request.peer)).body(Body::from(request.body))
+    builder.extension(ConnectInfo(request.peer)).extension(Query(request.query)).body(Body::from(request.body))
 }
 
 async fn encode(response: Response, close: bool) -> Bytes {

@@ -68,6 +68,7 @@ impl Desk {
                 Message::Request(request) => self.on_request(*request),
                 _ => unreachable!("the rest is for shards"),
             }
+            true
         });
         node.put_inbox(inbox);
         node.wake_peers();

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, RawQuery, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -43,28 +44,25 @@ pub(crate) fn main_port_routes(control: Router, metrics: Option<(Metrics, Wsgate
 
 async fn send(
     State(handle): State<Handle>,
-    RawQuery(query): RawQuery,
+    Selected(selector): Selected,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<String, Failed> {
-    let selector = Selector::of_query(query.as_deref())?;
     count(handle.order(selector, Deed::Send(frame(opcode(&headers, &body)?, &body)))).await
 }
 
 async fn close(
     State(handle): State<Handle>,
-    RawQuery(query): RawQuery,
+    Selected(selector): Selected,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<String, Failed> {
-    let selector = Selector::of_query(query.as_deref())?;
     let last = if body.is_empty() { None } else { Some(frame(opcode(&headers, &body)?, &body)) };
     count(handle.order(selector, Deed::Close(last))).await
 }
 
 /// The body is a form whatever its type says: Node's fetch calls it text/plain. Of a repeated key the first value counts.
-async fn set_tags(State(handle): State<Handle>, RawQuery(query): RawQuery, body: Bytes) -> Result<String, Failed> {
-    let selector = Selector::of_query(query.as_deref())?;
+async fn set_tags(State(handle): State<Handle>, Selected(selector): Selected, body: Bytes) -> Result<String, Failed> {
     let mut tags: Vec<(String, String)> = Vec::new();
     for (name, value) in pairs(&body)? {
         if !tags.iter().any(|(other, _)| *other == name) {
@@ -147,6 +145,25 @@ fn printable(text: &str) -> Cow<'_, str> {
         }
     }
     out.into()
+}
+
+/// The query as it was sent. A `Uri` takes 64 KiB at most and refuses characters that a form may have.
+#[derive(Debug, Clone)]
+pub(super) struct Query(pub Option<String>);
+
+/// The selector of a request: of its [`Query`], or of its URI where it has none.
+struct Selected(Selector);
+
+impl<S: Sync> FromRequestParts<S> for Selected {
+    type Rejection = Failed;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Failed> {
+        let query = match parts.extensions.get::<Query>() {
+            Some(Query(query)) => query.as_deref(),
+            None => parts.uri.query(),
+        };
+        Ok(Self(Selector::of_query(query)?))
+    }
 }
 
 /// A request that was not carried out.

@@ -21,7 +21,8 @@ impl Variables {
         let value = gjson::get(json, self.0.get(name)?);
         match value.kind() {
             gjson::Kind::Null => None,
-            gjson::Kind::String => Some(value.str().to_owned()),
+            // gjson decodes pairs of escapes beyond U+1FFFF wrongly.
+            gjson::Kind::String => serde_json::from_str(value.json()).ok(),
             _ => Some(value.json().to_owned()),
         }
     }

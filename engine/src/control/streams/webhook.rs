@@ -84,6 +84,8 @@ impl Webhook {
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
+        // Within the time of a request: who does not even take the connection is away, and events wait for it.
+        http.set_connect_timeout(Some(Duration::from_millis(config.timeout_ms) / 2));
         let tls = rustls::ClientConfig::builder();
         let tls = if scheme.as_str() == "https" {
             tls.with_native_roots().map_err(|error| format!("no certificates to check https with: {error}"))?
