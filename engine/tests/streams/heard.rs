@@ -105,6 +105,22 @@ impl Heard {
         assert_eq!(connections.len(), clients);
     }
 
+    /// Takes out the messages that came behind a later one of their connection, and says how many they were.
+    pub(crate) fn take_late(&mut self) -> usize {
+        let mut latest: BTreeMap<String, usize> = BTreeMap::new();
+        let before = self.first.len();
+        self.first.retain(|event| {
+            let number = match event.action.as_str() {
+                "message" => event.text().split_once(' ').unwrap().1.parse().unwrap(),
+                _ => return true,
+            };
+            let latest = latest.entry(event.connection.clone()).or_insert(number);
+            *latest = number.max(*latest);
+            *latest == number
+        });
+        before - self.first.len()
+    }
+
     /// What came twice was in doubt at one of so many breaks: at most a batch each.
     pub(crate) fn check_duplicates(&self, breaks: usize) {
         assert!(self.duplicates <= breaks * BATCH_EVENTS_MAX, "{} duplicates", self.duplicates);

@@ -62,7 +62,11 @@ fn a_nats_that_dies_and_stops_gets_no_event_twice() {
     let mut config = to(&broker, "events");
     config.stream_nats.buffer_events_max = BUFFER_EVENTS_MAX as usize;
     let figures = survives(&config, "nats", &mut broker);
-    let heard = Heard::of(subscriber.rest());
+    let mut heard = Heard::of(subscriber.rest());
+    // What was in doubt when the server was stopped counts as dropped. It may lie in the old connection all the same, and
+    // be read beside what came by the new one.
+    let late = heard.take_late();
+    assert!(late as u64 <= figures.dropped, "{late} late, {figures:?}");
     // At most once: what was flushed to a server that died, or before the subscriber was back, nobody heard.
     assert!(heard.count() <= figures.written, "{} heard, {figures:?}", heard.count());
     assert!(heard.count() > figures.written / 2, "{} heard, {figures:?}", heard.count());
