@@ -23,10 +23,11 @@ printf '127.0.0.1 in-hosts.test\n' >"$ROOT/etc/hosts"
 printf 'nameserver 127.0.0.1\noptions timeout:1 attempts:3\n' >"$ROOT/etc/resolv.conf"
 
 # Answers every A question about in-dns.test with 127.0.0.1, and says NXDOMAIN or nothing found to all others.
-python3 - <<'PYTHON' &
+exec 3< <(exec python3 - <<'PYTHON'
 import socket, struct
 server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 server.bind(("127.0.0.1", 53))
+print("ready", flush=True)
 while True:
     query, client = server.recvfrom(512)
     end = query.index(0, 12) + 5
@@ -36,6 +37,8 @@ while True:
     flags = 0x8180 if known else 0x8183
     server.sendto(query[:2] + struct.pack("!HHHHH", flags, 1, bool(answer), 0, 0) + question + answer, client)
 PYTHON
+)
+read -r -t 20 _ <&3
 
 coproc SERVER { exec chroot "$ROOT" /ringrelay --host 127.0.0.1 --port 0 --metrics-port 9090 2>&1; }
 while IFS= read -r -t 20 line <&"${SERVER[0]}"; do
