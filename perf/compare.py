@@ -11,8 +11,8 @@ round, so that a host that slows down for a while slows both. As root this happe
 reno as congestion control; otherwise on the machine's loopback, with a warning.
 
 Needs target/release/{ringrelay,loadgen} (`make build-all`) and what the chosen peers need (perf/servers.py). Writes
-NAME.md, NAME.svg, NAME.json (every report) and NAME.csv (every run in a line) into DIR (default target/compare). Exit:
-0 done, 1 cannot start or a run failed (the rest is kept), 2 usage.
+NAME.md, NAME.svg, NAME.json (every report) and NAME.csv (every run in a line) into DIR (default target/compare), also when
+it is stopped by SIGINT or SIGTERM. Exit: 0 done, 1 cannot start or a run failed (the rest is kept), 2 usage.
 """
 
 import argparse
@@ -162,7 +162,8 @@ def run_once(running, scenario, options):
         command = loadgen(running, scenario.command, scenario.path, flags, options, scenario, main)
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
         if also and also.wait(RUN_EXTRA_SECONDS) not in FINISHED:
-            raise Failure("the loadgen beside failed")
+            reasons = json.loads(beside.read_text())["reasons"] if beside.exists() else ["no report"]
+            raise Failure(f"the echo beside: {'; '.join(reasons)}")
     except subprocess.TimeoutExpired as late:
         raise Failure(f"loadgen did not end within {limit} s") from late
     finally:
@@ -205,9 +206,8 @@ def cost(found, scenario):
     return (found.get("server") or {}).get("cpu_us_per_delivery")
 
 
-def run_all(chosen, servers, options):
-    """Every run as {round, scenario, server, report, cost, fault?}."""
-    runs = []
+def run_all(runs, chosen, servers, options):
+    """Appends every run as {round, scenario, server, report, cost, fault?}."""
     dice = random.Random(options.seed)
     for number in range(options.rounds):
         for scenario in dice.sample(chosen, len(chosen)):
@@ -216,14 +216,13 @@ def run_all(chosen, servers, options):
                 runs.append({"round": number + 1, "scenario": scenario.name, "server": server.name, **run})
                 outcome = run.get("fault") or f"{run['cost']:.4f} {COST_NAMES[scenario.unit]}"
                 print(f"round {number + 1}/{options.rounds}  {scenario.name:<13} {server.name:<18} {outcome}", flush=True)
-    return runs
 
 
-def machine():
-    """What the figures are measured on."""
+def machine(commit=None):
+    """What the figures are measured on; `commit`: of the binaries, where they are not the tree's."""
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())
-    commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], stdout=subprocess.PIPE, text=True)
+    tree = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], stdout=subprocess.PIPE, text=True)
     return {
         "cpu": model.group(1) if model else platform.machine(),
         "cores": os.cpu_count(),
@@ -232,7 +231,7 @@ def machine():
         "congestion_control": Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip(),
         "own_network_namespace": NAMESPACE_MARK in os.environ,
         "load_average_at_start": round(os.getloadavg()[0], 1),
-        "commit": commit.stdout.strip() or "unknown",
+        "commit": commit or tree.stdout.strip() or "unknown",
         "date": time.strftime("%Y-%m-%d"),
     }
 
@@ -265,6 +264,7 @@ def arguments():
     parser.add_argument("--seed", type=int, default=None, help="of the order; default: from the clock")
     parser.add_argument("--out", type=Path, default=TARGET / "compare")
     parser.add_argument("--name", default="compare", help="of the files written")
+    parser.add_argument("--commit", help="which the binaries are built of; default: the tree's")
     parser.add_argument("--list", action="store_true", help="show scenarios and servers (* the usual ones), and end")
     options = parser.parse_args()
     known = scenarios(options.subscribers)
@@ -318,9 +318,13 @@ def main():
     servers = [server for server in servers if server.name not in missing]
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    where = machine()
-    runs = run_all(chosen, servers, options)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    where = machine(options.commit)
+    runs = []
+    try:
+        run_all(runs, chosen, servers, options)
+    except KeyboardInterrupt:
+        where["stopped_in_round"] = runs[-1]["round"] if runs else 1
     where["load_average_at_end"] = round(os.getloadavg()[0], 1)
     absent = {**missing, **NOT_MEASURED} if options.servers == "all" else missing
     text = report.markdown(runs, chosen, servers, absent, where, options)
