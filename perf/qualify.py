@@ -31,19 +31,16 @@ PAGE = ROOT / "perf" / "QUALIFICATION.md"
 SHOWS = {"work": "instructions", "system-call": "kernel_system_calls", "allocation": "allocations", "connection": "held_bytes"}
 SAME = "same"
 VARIANTS = [SAME, *SHOWS]
-# What is built of each; pairs compare the server of the base with itself and with one that does more work.
-BUILT = {variant: ["gate"] for variant in VARIANTS} | {"base": ["gate", "ringrelay", "loadgen"], "work": ["gate", "ringrelay"]}
 PACKAGES = {"gate": "benches", "ringrelay": "ringrelay", "loadgen": "loadgen"}
 
 
 def binary(variant, name):
     """The gate, the server or the load generator of HEAD with one patch, built once per commit."""
-    folder = OUT / commit() / variant
-    if not (folder / name).exists():
-        names = BUILT[variant]
+    path = OUT / commit() / ("base" if variant == SAME else variant) / name
+    if not path.exists():
         patch = PATCHES / f"{variant}.patch" if variant in SHOWS else None
-        build(unpack("HEAD", patch), {name: (PACKAGES[name], folder / name) for name in names})
-    return folder / name
+        build(unpack("HEAD", patch), {name: (PACKAGES[name], path)})
+    return path
 
 
 def commit():
@@ -84,7 +81,7 @@ def run_gate(runs, variants):
 def run_ab(same, worse, scenarios, extra):
     """HEAD against itself, one binary on both sides, and against HEAD with more work."""
     base, loadgen = binary("base", "ringrelay"), binary("base", "loadgen")
-    heads = {SAME: base, "work": binary("work", "ringrelay")}
+    heads = {variant: binary(variant, "ringrelay") for variant in (SAME, "work")}
     turns = [SAME] * same + ["work"] * worse
     for number, variant in enumerate(turns):
         command = [ROOT / "perf" / "ab.py", "--base-bin", base, "--head-bin", heads[variant], "--loadgen", loadgen,
@@ -105,14 +102,14 @@ def caught(run):
 
 
 def write():
-    """The page, from all runs of this commit and before."""
+    """The page, from all runs that were kept."""
     runs = kept()
     gates, pairs = [run for run in runs if "gate" in run], [run for run in runs if "ab" in run]
     described = ", ".join(f"{key} {value}" for key, value in machine().items() if key != "commit")
     lines = ["# How often the gates err", "", "Written by `perf/qualify.py write`; every run that was made is listed, none was repeated because of its outcome.", "",
              f"{described}.", "", "## What is injected", "", "Patches on HEAD, in `perf/qualification/`:", ""]  # fmt: skip
     lines += [f"- **{name}**: {(PATCHES / f'{name}.patch').read_text().splitlines()[0]}" for name in SHOWS]
-    lines += ["- **same**: none. For the gate built once more, for pairs the same binary.", "", "## The deterministic gate", "",
+    lines += ["- **same**: none; the same binary.", "", "## The deterministic gate", "",
               "`perf/gate.py`, each figure against the same of HEAD, 1 % allowed.", "",
               "| run | commit | load of the machine | variant | figures over | | the first of them |", "| ---: | --- | ---: | --- | ---: | --- | --- |"]  # fmt: skip
     for number, run in enumerate(gates, 1):

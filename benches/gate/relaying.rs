@@ -23,6 +23,8 @@ const WARM_UP: usize = 300;
 const STEPS: usize = 1000;
 /// Of a gate whose steps are long.
 const LONG_STEPS: usize = 200;
+/// What passes between two turns, for the shards: they would see none of it on a machine that is quick enough.
+const TURN_TIME: Duration = Duration::from_micros(100);
 /// Connections of the idle gate: between two sizes to which a growing table doubles.
 const IDLE: usize = 6000;
 
@@ -83,6 +85,7 @@ impl<'m> Show<'m> {
 
     fn connect(&mut self, shard: usize, path: &str) -> Client {
         let (client, socket) = Client::dial(path);
+        self.stage.advance(TURN_TIME);
         let stage = &mut self.stage;
         self.meter.measure(|| {
             stage.connect(shard, socket);
@@ -93,6 +96,7 @@ impl<'m> Show<'m> {
     }
 
     fn turn(&mut self) {
+        self.stage.advance(TURN_TIME);
         let stage = &mut self.stage;
         self.meter.measure(|| {
             stage.turn();

@@ -71,9 +71,9 @@ impl Clock {
         Self(origin.checked_sub(std::time::Duration::from_secs(1)).unwrap_or(origin))
     }
 
-    /// The same clock, `by` later: every deadline comes nearer by as much.
-    fn ahead(self, by: std::time::Duration) -> Self {
-        Self(self.0.checked_sub(by).expect("a clock is put ahead by less than the machine has run"))
+    /// A clock that shows this time now.
+    fn showing(time: std::time::Duration) -> Self {
+        Self(Instant::now().checked_sub(time).expect("a clock begins after time itself"))
     }
 
     #[inline]

@@ -2,7 +2,8 @@
 //!
 //! In: socket pairs and time; out: whatever the shards send, and what they count. The port, its ring and its system calls
 //! are those of a served shard; only monoio, sleeping and the control thread are absent, and with them all that
-//! depends on who runs when. So the same steps cost the same each time, and can be counted.
+//! depends on who runs when. Time is what [`Stage::advance`] says: a machine that stands still for a minute ages nothing.
+//! So the same steps cost the same each time, and can be counted.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -20,11 +21,15 @@ use crate::shard::{Clock, Parts, Shard};
 const TOPIC_SEED: u64 = 1;
 /// Turns without an end to the work after which something must be wrong.
 const TURNS_MAX: u64 = 10_000;
+/// The time at which a stage begins: not 0, so that "long ago" can be told from "never".
+const BEGIN: Duration = Duration::from_secs(1);
 
 /// Shards and their mesh, of the calling thread.
 pub struct Stage {
     shards: Vec<Shard>,
     counters: Counters,
+    /// What the shards' clock showed when it was last set.
+    time: Duration,
     /// The place of the control thread, which says nothing.
     _control: Node,
 }
@@ -38,7 +43,7 @@ impl Stage {
         let counters = Counters::new(shards);
         let admission = Arc::new(AdmissionTable::new(&config.server, config.endpoints.len()));
         let config = Arc::new(config.clone());
-        let clock = Clock::start();
+        let clock = Clock::showing(BEGIN);
         let mut nodes = node::mesh(shards + 1)?;
         let control = nodes.pop().expect("the mesh has one node more than shards");
         let build = |(index, node)| {
@@ -59,7 +64,7 @@ impl Stage {
             Ok(shard)
         };
         let shards = nodes.into_iter().enumerate().map(build).collect::<io::Result<_>>()?;
-        Ok(Self { shards, counters, _control: control })
+        Ok(Self { shards, counters, time: BEGIN, _control: control })
     }
 
     /// Gives a shard a connected, non-blocking stream socket, as if it had accepted it.
@@ -92,13 +97,12 @@ impl Stage {
         turns
     }
 
-    /// Lets time pass for the shards.
-    ///
-    /// # Panics
-    /// If it is longer than the machine has run.
+    /// Lets so much time pass for the shards since the last call, however much really has. Call it before each turn: only
+    /// within a turn is time what it is.
     pub fn advance(&mut self, by: Duration) {
+        self.time += by;
         for shard in &mut self.shards {
-            shard.clock = shard.clock.ahead(by);
+            shard.clock = Clock::showing(self.time);
         }
     }
 
