@@ -64,6 +64,7 @@ def run_gate(runs, variants):
     """Each variant against HEAD itself, by the limits relative to a merge base."""
     base = gate.run_all(binary("base", "gate"), [])
     if faults := [f"{one.name}: {one.fault}" for one in base if one.fault]:
+        keep({"gate": SAME, "figures": sum(len(one.figures) for one in base), "problems": faults})
         raise Failure("; ".join(faults))
     tolerance = tomllib.loads(gate.BUDGETS.read_text())["tolerance"]["base"]
     gate.OUT.mkdir(parents=True, exist_ok=True)
