@@ -119,7 +119,7 @@ def write():
         lines.append(f"| {number} | {run['commit']} | {run['load']} | {run['gate']} | {len(run['problems'])} of {run['figures']} | {caught(run)} | {first} |")
     lines += ["", "## Comparisons in pairs", "", "`perf/ab.py`: server CPU-µs per delivery at 60 % of a core, 98 % intervals, base against itself in the same pairs.", ""]
     head = AB_HEAD.replace("| scenario", "| run | load | variant | scenario").replace("| --- | ---: | ---: | ---: | ---: | ---: | --- |", "| ---: | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |")
-    lines.append(head)
+    lines.append(head if pairs else "None was run yet: they need a machine that does nothing else.")
     for number, run in enumerate(pairs, 1):
         if run.get("failed"):
             lines.append(f"| {number} | {run['load']} | {run['ab']} | could not be run |" + " |" * 6)
