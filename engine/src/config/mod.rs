@@ -105,6 +105,12 @@ impl Config {
         warnings
     }
 
+    /// Whether there is an endpoint of mode gateway.
+    #[must_use]
+    pub fn has_gateway(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.mode == Mode::Gateway)
+    }
+
     /// One line per endpoint for the start of the log: path, mode and whatever is not the mode's default.
     #[must_use]
     pub fn endpoint_lines(&self) -> Vec<String> {

@@ -145,23 +145,13 @@ impl Conductor {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Shutdown => {}
-            Command::Ledger(reply) => self.ask_all(Message::Report, move |reports| drop(reply.send(reports))),
-            Command::List(reply) => self.ask_all(Message::List, move |lists| drop(reply.send(lists.concat()))),
+            Command::Ledger(reply) => self.ask_all(0, Message::Report, move |reports| drop(reply.send(reports))),
+            Command::List(reply) => self.ask_all(0, Message::List, move |lists| drop(reply.send(lists.concat()))),
             Command::Order { selector, deed, reply } => {
-                let weight = deed.bytes();
-                let (answer, answers) = unbounded_channel();
-                for shard in 0..self.shards.len() {
-                    let order = Order { selector: Arc::clone(&selector), deed: deed.clone(), reply: answer.clone() };
-                    self.node.send(shard, Message::Order(order), weight);
-                }
-                self.node.wake_peers();
-                let shards = self.shards.len();
-                tokio::spawn(async move {
-                    let counts = collect(answers, shards, Instant::now() + ANSWER_WITHIN).await;
-                    // An order that a shard did not confirm is not answered.
-                    if counts.len() == shards {
-                        let _ = reply.send(counts.iter().sum());
-                    }
+                let order =
+                    |reply| Message::Order(Order { selector: Arc::clone(&selector), deed: deed.clone(), reply });
+                self.ask_all(deed.bytes(), order, move |counts: Vec<usize>| {
+                    let _ = reply.send(counts.iter().sum());
                 });
             }
             Command::Answer { shard, connection, bytes, close } => {
@@ -172,14 +162,15 @@ impl Conductor {
         }
     }
 
-    /// Asks every shard; the answers are awaited beside everything else.
+    /// Asks every shard, by a message that stands for `weight` bytes; the answers are awaited beside everything else.
     fn ask_all<T: Send + 'static>(
         &mut self,
+        weight: usize,
         question: impl Fn(UnboundedSender<T>) -> Message,
         then: impl FnOnce(Vec<T>) + Send + 'static,
     ) {
         let (reply, answers) = unbounded_channel();
-        self.send_all(|| question(reply.clone()));
+        self.send_all(weight, || question(reply.clone()));
         let shards = self.shards.len();
         tokio::spawn(async move {
             let answers = collect(answers, shards, Instant::now() + ANSWER_WITHIN).await;
@@ -222,9 +213,9 @@ impl Conductor {
         }
     }
 
-    fn send_all(&mut self, message: impl Fn() -> Message) {
+    fn send_all(&mut self, weight: usize, message: impl Fn() -> Message) {
         for shard in 0..self.shards.len() {
-            self.node.send(shard, message(), 0);
+            self.node.send(shard, message(), weight);
         }
         self.node.wake_peers();
     }
@@ -234,7 +225,7 @@ impl Conductor {
     fn feed_watchdog(&mut self, manager: &Arc<ServiceManager>) {
         let Some(within) = manager.watchdog().map(|within| within / 2) else { return };
         let (reply, answers) = unbounded_channel();
-        self.send_all(|| Message::Alive(reply.clone()));
+        self.send_all(0, || Message::Alive(reply.clone()));
         let (shards, manager) = (self.shards.len(), Arc::clone(manager));
         tokio::spawn(async move {
             match shards - collect(answers, shards, Instant::now() + within).await.len() {
@@ -256,7 +247,7 @@ impl Conductor {
         let connections = self.counters.sum(|shard| &shard.connections);
         for phase in [Phase::StopAccepting, Phase::StopReading, Phase::DrainRings, Phase::Finish] {
             let (done, answers) = unbounded_channel();
-            self.send_all(|| Message::Begin(phase, done.clone()));
+            self.send_all(0, || Message::Begin(phase, done.clone()));
             drop(done);
             if self.collect(answers, deadline, bell, &mut desk).await.len() < self.shards.len() {
                 tracing::warn!("the shutdown deadline came during {phase:?}: cutting who is left");
@@ -264,7 +255,7 @@ impl Conductor {
             }
         }
         let (reply, answers) = unbounded_channel();
-        self.send_all(|| Message::Stop(reply.clone()));
+        self.send_all(0, || Message::Stop(reply.clone()));
         drop(reply);
         let reports = self.collect(answers, Instant::now() + ANSWER_WITHIN, bell, &mut desk).await;
         for shard in self.shards.drain(..) {

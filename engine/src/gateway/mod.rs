@@ -14,7 +14,7 @@ mod tags;
 pub use handle::{Answer, BadTag, Handle, Unanswered};
 pub use hooks::{Connection, Hooks, Received};
 pub use selector::Selector;
-pub(crate) use selector::{Malformed, pairs};
+pub(crate) use selector::{Malformed, first_values};
 pub use tags::Tags;
 
 /// Paths of the control routes.

@@ -22,12 +22,9 @@ impl Selector {
     /// # Errors
     /// A malformed escape, or one that is not UTF-8.
     pub(crate) fn of_query(query: Option<&str>) -> Result<Self, Malformed> {
-        let mut tags: Vec<(Arc<str>, Arc<str>)> = Vec::new();
-        for (name, value) in pairs(query.unwrap_or("").as_bytes())? {
-            if !tags.iter().any(|(other, _)| **other == *name) {
-                tags.push((name.into(), value.into()));
-            }
-        }
+        let tags = first_values(query.unwrap_or("").as_bytes())?;
+        let tags: Vec<(Arc<str>, Arc<str>)> =
+            tags.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         Ok(match tags.iter().find(|(name, value)| &**name == "id" && !value.is_empty()) {
             Some((_, ids)) => Self::of_ids(ids.split(',')),
             None => Self::Tags(tags),
@@ -45,11 +42,25 @@ impl Selector {
     }
 }
 
+/// The pairs of a form, of a repeated name the first.
+///
+/// # Errors
+/// A malformed escape, or one that is not UTF-8.
+pub(crate) fn first_values(form: &[u8]) -> Result<Vec<(String, String)>, Malformed> {
+    let mut first: Vec<(String, String)> = Vec::new();
+    for (name, value) in pairs(form)? {
+        if !first.iter().any(|(other, _)| *other == name) {
+            first.push((name, value));
+        }
+    }
+    Ok(first)
+}
+
 /// The pairs of a form (`a=b&c=d`), decoded, in order; names without `=` have an empty value.
 ///
 /// # Errors
 /// A malformed escape, or one that is not UTF-8.
-pub(crate) fn pairs(form: &[u8]) -> Result<Vec<(String, String)>, Malformed> {
+fn pairs(form: &[u8]) -> Result<Vec<(String, String)>, Malformed> {
     let is_escape = |rest: &[u8]| rest.get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
     if !form.split(|byte| *byte == b'%').skip(1).all(is_escape) {
         return Err(Malformed::Escape);

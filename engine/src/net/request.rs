@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use proto::handshake::{BodyDecoder, BodyLength, Head, HeadLimits};
 
-use crate::config::{Config, Mode};
+use crate::config::Config;
 use crate::control::access::Access;
 use crate::counters::Refused;
 use crate::gateway::CONTROL_PATHS;
@@ -49,8 +49,7 @@ struct Exchange {
 
 /// Who may use the control routes of this configuration; `None` if it has no gateway.
 pub(crate) fn control_access(config: &Config) -> Option<Access> {
-    let has_gateway = config.endpoints.iter().any(|endpoint| endpoint.mode == Mode::Gateway);
-    has_gateway.then(|| Access::of_config(config, ""))
+    config.has_gateway().then(|| Access::of_config(config, ""))
 }
 
 impl Shard {
@@ -59,7 +58,7 @@ impl Shard {
         let peer = self.connections.at(slot).peer;
         match &self.control_access {
             Some(access) if access.allows(peer) => CONTROL_HEAD_LIMITS,
-            _ => HeadLimits { head_bytes_max: 16 << 10, headers_max: 100 },
+            _ => HeadLimits::default(),
         }
     }
 
@@ -104,6 +103,7 @@ impl Shard {
 
     /// Goes on with the body; what was received waits unparsed.
     pub(crate) fn receive_body(&mut self, slot: u32) {
+        let now = self.now_ms();
         let connection = self.connections.at_mut(slot);
         let exchange = connection.state.as_mut().and_then(|state| state.downcast_mut::<Exchange>());
         let Some(Exchange { incoming }) = exchange else { return };
@@ -129,7 +129,7 @@ impl Shard {
                 + request.query.as_ref().map_or(0, String::len)
                 + headers
                 + request.body.len();
-            connection.since_ms = (self.now_us / 1000) as u32;
+            connection.since_ms = now;
             connection.flags.asked = true;
             self.node.send(self.control_node(), Message::Request(request), bytes);
             self.arm_timer(slot);

@@ -86,9 +86,9 @@ impl Shard {
     }
 
     /// Closes a slow consumer: the rest of the frame it is in, then Close 1013; a reset if that is not taken in time.
-    fn cut_off(&mut self, slot: u32) {
-        let Some(subscription) = self.connections.at(slot).subscription else { return };
-        let rest = self.topics.topic(subscription.topic).frame_rest(subscription.index);
+    pub(crate) fn cut_off(&mut self, slot: u32) {
+        let subscription = self.connections.at(slot).subscription;
+        let rest = subscription.map_or(0, |at| self.topics.topic(at.topic).frame_rest(at.index));
         let peer = self.connections.at(slot).peer_address();
         log::warn(&log::SLOW, || format!("{peer} is too slow: disconnected"));
         if rest > FRAME_REST_BYTES_MAX {

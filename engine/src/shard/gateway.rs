@@ -12,7 +12,7 @@ use crate::gateway::order::{Deed, Listing, Order};
 use crate::gateway::registry::Member;
 use crate::mesh::message::Message;
 use crate::net::connection::Phase;
-use crate::shard::{Shard, log};
+use crate::shard::Shard;
 
 /// What an event costs beside its body on its way, in bytes.
 const EVENT_BYTES: usize = 192;
@@ -101,9 +101,7 @@ impl Shard {
                 return self.counters().dropped(Dropped::Skipped, 1);
             }
             self.counters().dropped(Dropped::SlowConsumer, 1);
-            let peer = connection.peer_address();
-            log::warn(&log::SLOW, || format!("{peer} is too slow: disconnected"));
-            return self.begin_close(slot, CloseCode::TRY_AGAIN_LATER, "too slow", Ended::SlowConsumer);
+            return self.cut_off(slot);
         }
         self.outbox(slot).shared_message(frame.clone());
         self.want_send(slot);

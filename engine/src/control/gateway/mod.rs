@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::conductor::{Command, Conductor};
 use super::metrics::Metrics;
 use super::streams::Streams;
-use crate::config::{Config, Mode};
+use crate::config::Config;
 use crate::gateway::event::{Action, Event};
 use crate::gateway::{Connection, Handle, Hooks, Received, Tags};
 use crate::mesh::message::Message;
@@ -39,8 +39,7 @@ pub(crate) struct Desk {
 impl Desk {
     pub(crate) fn new(conductor: &mut Conductor, metrics: &Metrics, handle: Handle) -> Self {
         let config = Arc::clone(&conductor.config);
-        let has_gateway = config.endpoints.iter().any(|endpoint| endpoint.mode == Mode::Gateway);
-        let routes = has_gateway.then(|| {
+        let routes = config.has_gateway().then(|| {
             let control = control_routes(handle, config.control_body_bytes_max);
             let metrics = (metrics.clone(), WsgatewayMetrics::new(conductor.counters.clone()));
             (control.clone(), main_port_routes(control, config.prometheus.enabled.then_some(metrics)))

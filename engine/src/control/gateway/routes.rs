@@ -20,7 +20,7 @@ use super::wsgateway_metrics::WsgatewayMetrics;
 use crate::control::metrics::Metrics;
 use crate::gateway::handle::frame;
 use crate::gateway::order::Deed;
-use crate::gateway::{Answer, BadTag, Handle, Malformed, Selector, Unanswered, pairs};
+use crate::gateway::{Answer, BadTag, Handle, Malformed, Selector, Unanswered, first_values};
 
 /// The routes for the admin port, which has its own `/metrics`.
 pub(crate) fn control_routes(handle: Handle, body_bytes_max: usize) -> Router {
@@ -63,12 +63,7 @@ async fn close(
 
 /// The body is a form whatever its type says: Node's fetch calls it text/plain. Of a repeated key the first value counts.
 async fn set_tags(State(handle): State<Handle>, Selected(selector): Selected, body: Bytes) -> Result<String, Failed> {
-    let mut tags: Vec<(String, String)> = Vec::new();
-    for (name, value) in pairs(&body)? {
-        if !tags.iter().any(|(other, _)| *other == name) {
-            tags.push((name, value));
-        }
-    }
+    let tags = first_values(&body)?;
     let tags: Vec<_> = tags.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     count(handle.set_tags(selector, &tags)?).await
 }
