@@ -9,6 +9,7 @@ use std::ops::Deref;
 use bytes::{Buf as _, Bytes};
 
 use crate::encode::{SERVER_HEADER_BYTES_MAX, server_header};
+use crate::header::HEADER_BYTES_MAX;
 use crate::{CONTROL_PAYLOAD_BYTES_MAX, Opcode, ProtocolError};
 
 /// Assembled payloads from this size up leave as [`OwnedPayload`]; smaller ones are lent, which keeps their buffer.
@@ -137,7 +138,7 @@ impl AssemblyPool {
     }
 }
 
-/// The pieces of one connection's unfinished message, and of a control frame that came in between.
+/// The pieces of one connection's unfinished message, of a control frame that came in between, and of a header.
 #[derive(Debug)]
 pub(crate) struct Assembly {
     /// Empty, or [`ROOM_BYTES`] of room and the message so far.
@@ -145,11 +146,17 @@ pub(crate) struct Assembly {
     control: [u8; CONTROL_PAYLOAD_BYTES_MAX],
     /// `≤ CONTROL_PAYLOAD_BYTES_MAX`.
     control_bytes: u8,
+    header: [u8; HEADER_BYTES_MAX],
 }
 
 impl Assembly {
     const fn new() -> Self {
-        Self { message: Vec::new(), control: [0; CONTROL_PAYLOAD_BYTES_MAX], control_bytes: 0 }
+        Self {
+            message: Vec::new(),
+            control: [0; CONTROL_PAYLOAD_BYTES_MAX],
+            control_bytes: 0,
+            header: [0; HEADER_BYTES_MAX],
+        }
     }
 
     /// The message so far.
@@ -173,6 +180,11 @@ impl Assembly {
         let to = from + piece.len();
         self.control[from..to].copy_from_slice(piece);
         self.control_bytes = to as u8;
+    }
+
+    /// Room for a header in pieces; how much of it is filled the decoder knows.
+    pub(crate) fn header(&mut self) -> &mut [u8; HEADER_BYTES_MAX] {
+        &mut self.header
     }
 
     fn clear(&mut self) {

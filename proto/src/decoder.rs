@@ -21,12 +21,11 @@ pub struct Limits {
 /// Decodes one direction of a connection.
 #[derive(Debug)]
 pub struct Decoder {
-    /// Present while a message or control frame lies in pieces, or is lent to the caller.
+    /// Present while a header, a message or a control frame lies in pieces, or is lent to the caller.
     assembly: Option<Box<Assembly>>,
     /// Bytes of the current frame's payload still to come; 0 between frames.
     frame_rest: u64,
-    /// The first `header_filled` bytes of a header that is not there whole.
-    header: [u8; HEADER_BYTES_MAX],
+    /// Bytes of a header that is not there whole; they lie in the assembly.
     header_filled: u8,
     /// The current frame's masking key, turned to the next byte; zero for a client.
     key: [u8; 4],
@@ -41,7 +40,7 @@ pub struct Decoder {
     failed: Option<ProtocolError>,
 }
 
-const _: () = assert!(size_of::<Decoder>() <= 48, "a decoder per connection: its size is part of the idle footprint");
+const _: () = assert!(size_of::<Decoder>() <= 32, "a decoder per connection: its size is part of the idle footprint");
 
 /// What is ready, as places and not as borrows.
 enum Ready {
@@ -60,7 +59,6 @@ impl Decoder {
         Self {
             assembly: None,
             frame_rest: 0,
-            header: [0; HEADER_BYTES_MAX],
             header_filled: 0,
             key: [0; 4],
             frame_opcode: Opcode::Continuation,
@@ -182,7 +180,7 @@ impl Decoder {
     ) -> Result<Option<Ready>, ProtocolError> {
         loop {
             if self.frame_rest == 0 {
-                let Some(header) = self.take_header(input, at)? else { return Ok(None) };
+                let Some(header) = self.take_header(input, at, pool)? else { return Ok(None) };
                 self.begin_frame(&header, limits)?;
             }
             let from = *at;
@@ -206,7 +204,12 @@ impl Decoder {
     }
 
     /// The next header, from the input or from what was kept of it; `None` when the input is used up.
-    fn take_header(&mut self, input: &[u8], at: &mut usize) -> Result<Option<Header>, ProtocolError> {
+    fn take_header(
+        &mut self,
+        input: &[u8],
+        at: &mut usize,
+        pool: &mut AssemblyPool,
+    ) -> Result<Option<Header>, ProtocolError> {
         let rest = &input[*at..];
         let in_message = self.message.is_some();
         if self.header_filled == 0
@@ -215,10 +218,14 @@ impl Decoder {
             *at += header.header_bytes;
             return Ok(Some(header));
         }
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        let header = assembly(&mut self.assembly, pool)?.header();
         let filled = usize::from(self.header_filled);
         let taken = rest.len().min(HEADER_BYTES_MAX - filled);
-        self.header[filled..filled + taken].copy_from_slice(&rest[..taken]);
-        match parse(self.role, in_message, &self.header[..filled + taken])? {
+        header[filled..filled + taken].copy_from_slice(&rest[..taken]);
+        match parse(self.role, in_message, &header[..filled + taken])? {
             Some(header) => {
                 self.header_filled = 0;
                 *at += header.header_bytes - filled;
@@ -292,10 +299,7 @@ impl Decoder {
         if !is_control && self.message == Some(Opcode::Text) {
             self.utf8.feed(piece).map_err(|_| ProtocolError::InvalidUtf8)?;
         }
-        let assembly = match &mut self.assembly {
-            Some(assembly) => assembly,
-            none => none.insert(pool.take()?),
-        };
+        let assembly = assembly(&mut self.assembly, pool)?;
         if is_control {
             assembly.append_control(piece);
             return Ok(());
@@ -326,8 +330,7 @@ impl Decoder {
 
     /// Takes back what the previous event was lent: a buffer without a message or frame in progress has no other use.
     fn take_back(&mut self, pool: &mut AssemblyPool) {
-        if self.message.is_none()
-            && self.frame_rest == 0
+        if self.is_between_messages()
             && let Some(assembly) = self.assembly.take()
         {
             pool.put(assembly);
@@ -339,6 +342,17 @@ impl Decoder {
         self.failed = Some(error);
         error
     }
+}
+
+/// Where a connection keeps what lies in pieces.
+fn assembly<'a>(
+    place: &'a mut Option<Box<Assembly>>,
+    pool: &mut AssemblyPool,
+) -> Result<&'a mut Assembly, ProtocolError> {
+    Ok(match place {
+        Some(assembly) => assembly,
+        none => none.insert(pool.take()?),
+    })
 }
 
 /// Applies the limits to a data frame that follows `assembled_bytes` of its message.

@@ -170,9 +170,7 @@ impl Shard {
         self.unsubscribe(slot, dropped_for(reason), false);
         let id = self.connections.id(slot);
         let connection = self.connections.at_mut(slot);
-        if connection.delayed_bytes > 0 {
-            self.timers.forget(id);
-        }
+        self.timers.forget(id);
         let was_open = std::mem::take(&mut connection.flags.counted);
         connection.phase = Phase::Gone;
         connection.decoder.release(&mut self.assembly);

@@ -20,8 +20,10 @@ pub(crate) enum Phase {
     Gone,
     /// TLS handshake, request head.
     Handshake,
-    /// A plain request for a control route: its body is received, or its answer is awaited.
+    /// A plain request for a control route: its body is received.
     Requesting,
+    /// The control thread has its request.
+    Asking,
     /// The request is valid; its topic's home is asked.
     Joining,
     /// A WebSocket.
@@ -45,12 +47,8 @@ pub(crate) struct Flags {
     pub gated: bool,
     /// The port was told to stop receiving.
     pub paused: bool,
-    /// TLS close_notify was sent.
-    pub said_goodbye: bool,
     /// The request is a HEAD: its answer has no body.
     pub head_only: bool,
-    /// The control thread has its request.
-    pub asked: bool,
     /// A request was answered and another may follow.
     pub kept_alive: bool,
     /// FIN was sent.
@@ -95,8 +93,6 @@ pub(crate) struct Connection {
     pub tls: Option<Box<Tls>>,
     /// What its endpoint's mode keeps for it.
     pub state: Option<Box<dyn Any>>,
-    /// Bytes of delayed replies.
-    pub delayed_bytes: u32,
     /// Which entry of the timer heap counts; 0 without one.
     pub timer: u32,
     /// In ms of the server's clock: when the phase began, the peer was last heard, a message came,
@@ -129,7 +125,6 @@ impl Connection {
             outbox: None,
             tls: None,
             state: None,
-            delayed_bytes: 0,
             timer: 0,
             since_ms: now_ms,
             heard_ms: now_ms,
@@ -151,12 +146,7 @@ impl Connection {
 
     /// Whether more of a request is awaited: of its head, or of its body.
     pub(crate) fn is_receiving_request(&self) -> bool {
-        self.phase == Phase::Handshake || self.phase == Phase::Requesting && !self.flags.asked
-    }
-
-    /// Whether its request is complete and the control thread is asked.
-    pub(crate) fn is_being_answered(&self) -> bool {
-        self.phase == Phase::Requesting && self.flags.asked
+        matches!(self.phase, Phase::Handshake | Phase::Requesting)
     }
 
     pub(crate) fn peer_address(&self) -> SocketAddr {
@@ -270,7 +260,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Connection>() <= 184, "{} bytes", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 160, "{} bytes", size_of::<Connection>());
         assert!(size_of::<crate::relay::topic::Subscriber>() <= 48);
     }
 }

@@ -4,15 +4,15 @@
 //! optimistic cursor in between. The ledger knows queued and confirmed, nothing else.
 
 use std::io::IoSlice;
-use std::os::fd::RawFd;
 
 use crate::counters::{Ended, ShardCounters};
 use crate::net::connection::Phase;
 use crate::net::port::Shortfall;
-use crate::net::queued::Queued;
+use crate::net::queued::{Queued, Sending};
 use crate::net::send::reused;
 use crate::relay::ledger::Owed;
 use crate::shard::Shard;
+use crate::sys::socket::Send;
 
 /// Buffers for cipher text kept for the next flush.
 const CIPHERS_KEPT: usize = 256;
@@ -38,7 +38,7 @@ impl Shard {
             match queued.shortfall {
                 None => {
                     if self.connections.at(queued.slot).flags.counted {
-                        figures.bytes += self.ranges[at].0;
+                        figures.bytes += self.sending[at].bytes;
                     }
                     self.confirm(queued, &mut figures);
                 }
@@ -62,8 +62,9 @@ impl Shard {
     /// All sends of the batch, by one flush of the port.
     fn perform(&mut self) {
         let mut slices: Vec<IoSlice<'_>> = reused(std::mem::take(&mut self.slices));
-        self.ranges.clear();
+        self.sending.clear();
         for queued in &self.batch {
+            let mut is_last = false;
             let start = slices.len();
             if let Some(cipher) = &queued.cipher {
                 slices.push(IoSlice::new(cipher));
@@ -77,16 +78,18 @@ impl Shard {
                     && let Some(outbox) = &connection.outbox
                 {
                     outbox.slices(&mut slices);
+                    is_last = connection.phase == Phase::Draining && queued.outbox == outbox.len();
                 }
                 if let Some((log, topic)) = log {
                     log.slices(topic, &mut slices);
                 }
             }
             let bytes = slices[start..].iter().map(|slice| slice.len()).sum();
-            self.ranges.push((bytes, self.port.socket(queued.slot), start..slices.len()));
+            let socket = self.port.socket(queued.slot);
+            self.sending.push(Sending { bytes, socket, slices: start..slices.len(), is_last });
         }
-        let mut sends: Vec<(RawFd, &[IoSlice<'_>])> = std::mem::take(&mut self.sends);
-        sends.extend(self.ranges.iter().map(|(_, socket, range)| (*socket, &slices[range.clone()])));
+        let mut sends: Vec<Send<'_>> = std::mem::take(&mut self.sends);
+        sends.extend(self.sending.iter().map(|sending| sending.send(&slices)));
         self.port.flush(&sends, &mut self.shortfalls);
         sends.clear();
         self.sends = reused_sends(sends);
@@ -223,9 +226,7 @@ impl Shard {
         if let Some(tls) = &mut connection.tls
             && !connection.flags.sent_end
         {
-            if !std::mem::replace(&mut connection.flags.said_goodbye, true) {
-                tls.send_close_notify();
-            }
+            tls.send_close_notify();
             if tls.wants_send() {
                 return self.want_send(slot);
             }
@@ -295,7 +296,7 @@ impl Figures {
     }
 }
 
-fn reused_sends(mut sends: Vec<(RawFd, &[IoSlice<'_>])>) -> Vec<(RawFd, &'static [IoSlice<'static>])> {
+fn reused_sends(mut sends: Vec<Send<'_>>) -> Vec<Send<'static>> {
     sends.clear();
     sends.into_iter().map(|_| unreachable!("it was cleared")).collect()
 }

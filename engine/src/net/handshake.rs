@@ -65,7 +65,7 @@ impl Shard {
 
     fn has_use_for_input(&self, slot: u32) -> bool {
         let phase = self.connections.at(slot).phase;
-        matches!(phase, Phase::Joining | Phase::Requesting | Phase::Open | Phase::Closing)
+        matches!(phase, Phase::Joining | Phase::Requesting | Phase::Asking | Phase::Open | Phase::Closing)
     }
 
     /// Decides about the request if its head is complete. Returns the bytes of the head; `None` if more is needed,

@@ -3,8 +3,8 @@
 //! Level-triggered and one receive per connection and turn: no readiness can be lost, and no flood can starve the rest.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use nix::errno::Errno;
@@ -14,8 +14,8 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use crate::mesh::notify::Notify;
-use crate::net::port::{ConnectionId, Event, Figures, Input, Send, Shortfall};
-use crate::sys::socket;
+use crate::net::port::{ConnectionId, Event, Figures, Input, Shortfall};
+use crate::sys::socket::{self, Send};
 
 /// The shard's one receive buffer.
 const RECEIVE_BYTES: usize = 64 << 10;
@@ -28,8 +28,6 @@ const ACCEPTS_PER_REAP: u32 = 64;
 const LISTENER: u64 = u64::MAX;
 const WAKE: u64 = u64::MAX - 1;
 const TIMER: u64 = u64::MAX - 2;
-
-const SEND_FLAGS: MsgFlags = MsgFlags::MSG_NOSIGNAL.union(MsgFlags::MSG_DONTWAIT);
 
 struct Slot {
     socket: Option<OwnedFd>,
@@ -333,9 +331,9 @@ impl PollPort {
 
     pub(crate) fn flush(&mut self, sends: &[Send<'_>], shortfalls: &mut Vec<(usize, Shortfall)>) {
         self.calls += sends.len() as u64;
-        for (index, (socket, slices)) in sends.iter().enumerate() {
-            let total: usize = slices.iter().map(|slice| slice.len()).sum();
-            match send_once(socket::borrow(*socket), slices) {
+        for (index, send) in sends.iter().enumerate() {
+            let total: usize = send.slices.iter().map(|slice| slice.len()).sum();
+            match send_once(send) {
                 Ok(sent) if sent == total => {}
                 Ok(sent) => shortfalls.push((index, Shortfall::Sent(sent))),
                 Err(errno) => shortfalls.push((index, Shortfall::from_result(-(errno as i32)))),
@@ -348,9 +346,10 @@ impl PollPort {
     }
 }
 
-fn send_once(socket: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> nix::Result<usize> {
-    match slices {
-        [slice] => send(socket.as_raw_fd(), slice, SEND_FLAGS),
-        _ => sendmsg::<()>(socket.as_raw_fd(), slices, &[], SEND_FLAGS, None),
+fn send_once(what: &Send<'_>) -> nix::Result<usize> {
+    let flags = MsgFlags::from_bits_retain(what.flags());
+    match what.slices {
+        [slice] => send(what.socket, slice, flags),
+        slices => sendmsg::<()>(what.socket, slices, &[], flags, None),
     }
 }

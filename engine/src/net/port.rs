@@ -4,7 +4,7 @@
 //! sends that the kernel did not take whole. Both kinds behave alike: at most one send per connection in a flush, no
 //! byte kept after it, readiness reported once after a short send. Nothing above knows which kind it is.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{OwnedFd, RawFd};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::mesh::notify::Notify;
 use crate::net::poll_port::PollPort;
 use crate::net::ring_port::RingPort;
+use crate::sys::socket::Send;
 use crate::sys::uring;
 
 /// A slot of the shard's connection slab and the generation that tells its users apart.
@@ -66,9 +67,6 @@ impl DerefMut for Input {
         }
     }
 }
-
-/// One send of a flush: all of the slices, in order, to one socket.
-pub(crate) type Send<'a> = (RawFd, &'a [IoSlice<'a>]);
 
 /// How a send fell short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

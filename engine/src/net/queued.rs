@@ -1,10 +1,13 @@
 //! What one flush sends to one connection: [rest of a frame | outbox | log …].
 
 use std::io::IoSlice;
+use std::ops::Range;
+use std::os::fd::RawFd;
 
 use crate::net::port::Shortfall;
 use crate::relay::topic::Topic;
 use crate::relay::view::Position;
+use crate::sys::socket::Send;
 
 /// One queued send.
 pub(crate) struct Queued {
@@ -16,6 +19,22 @@ pub(crate) struct Queued {
     /// Of a TLS connection: what is sent instead, the above encrypted.
     pub cipher: Option<Vec<u8>>,
     pub shortfall: Option<Shortfall>,
+}
+
+/// A queued send as the port is given it.
+pub(crate) struct Sending {
+    pub bytes: usize,
+    pub socket: RawFd,
+    /// Which of the flush's slices are its own.
+    pub slices: Range<usize>,
+    /// The connection ends with it.
+    pub is_last: bool,
+}
+
+impl Sending {
+    pub(crate) fn send<'a>(&self, slices: &'a [IoSlice<'a>]) -> Send<'a> {
+        Send { socket: self.socket, slices: &slices[self.slices.clone()], is_last: self.is_last }
+    }
 }
 
 /// The part of a send that comes from a log.

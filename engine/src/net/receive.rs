@@ -58,7 +58,7 @@ impl Shard {
         match self.connections.at(slot).phase {
             Phase::Handshake if self.owes_answers(slot) => self.stash(slot, input),
             Phase::Handshake => self.receive_head(slot, input),
-            Phase::Joining => self.stash(slot, input),
+            Phase::Joining | Phase::Asking => self.stash(slot, input),
             Phase::Requesting => {
                 self.stash(slot, input);
                 self.parse_stash(slot);
@@ -124,7 +124,7 @@ impl Shard {
             }
             Phase::Handshake if self.owes_answers(slot) => return,
             Phase::Handshake => self.receive_next_head(slot),
-            Phase::Joining | Phase::Draining | Phase::Gone => return,
+            Phase::Joining | Phase::Asking | Phase::Draining | Phase::Gone => return,
         }
         let shutting_down = self.phase >= ShutdownPhase::StopReading;
         let connection = self.connections.at_mut(slot);
@@ -224,7 +224,7 @@ impl Shard {
             return Some(Stop::Congestion);
         }
         let window_bytes = endpoint.bounds.window_bytes;
-        if connection.outbox_bytes() as u64 + u64::from(connection.delayed_bytes) > window_bytes {
+        if connection.outbox_bytes() as u64 + self.timers.delayed_bytes(self.connections.id(slot)) > window_bytes {
             return Some(Stop::Outbox);
         }
         let subscription = connection.subscription?;
@@ -336,7 +336,7 @@ impl Shard {
         match connection.phase {
             Phase::Open | Phase::Closing | Phase::Joining => self.on_last_input(slot),
             // What was received may hold whole requests; their answers are still sent.
-            Phase::Requesting => self.resume_parsing(slot),
+            Phase::Requesting | Phase::Asking => self.resume_parsing(slot),
             Phase::Handshake if connection.flags.kept_alive => self.resume_parsing(slot),
             Phase::Draining if connection.flags.sent_end => self.end(slot, Ended::Client, false),
             Phase::Draining => {}

@@ -130,7 +130,7 @@ impl Shard {
                 + headers
                 + request.body.len();
             connection.since_ms = now;
-            connection.flags.asked = true;
+            connection.phase = Phase::Asking;
             self.node.send(self.control_node(), Message::Request(request), bytes);
             self.arm_timer(slot);
         }
@@ -143,7 +143,7 @@ impl Shard {
 
     /// The control thread answers.
     pub(crate) fn on_answer(&mut self, id: ConnectionId, bytes: Bytes, close: bool) {
-        if !self.connections.is_current(id) || self.connections.at(id.slot).phase != Phase::Requesting {
+        if !self.connections.is_current(id) || self.connections.at(id.slot).phase != Phase::Asking {
             // It went away, or the shutdown came first.
             return;
         }
@@ -157,7 +157,6 @@ impl Shard {
             return self.begin_draining(slot);
         }
         connection.phase = Phase::Handshake;
-        connection.flags.asked = false;
         connection.flags.kept_alive = true;
         connection.since_ms = now;
         self.resume_parsing(slot);

@@ -9,11 +9,11 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 use crate::mesh::notify::Notify;
-use crate::net::port::{ConnectionId, Event, Figures, Input, Send, Shortfall};
-use crate::sys::socket;
+use crate::net::port::{ConnectionId, Event, Figures, Input, Shortfall};
+use crate::sys::socket::{self, Send};
 use crate::sys::uring::{Completion, Ring};
 
-/// Provided buffers per shard: with [`BUFFER_BYTES`] 8 MiB of address space, touched only as deep as bursts go.
+/// Provided buffers per shard at most: with [`BUFFER_BYTES`] 8 MiB of address space, touched only as deep as bursts go.
 const BUFFER_COUNT: u16 = 512;
 /// One receive takes at most this many bytes.
 const BUFFER_BYTES: usize = 16 << 10;
@@ -273,7 +273,7 @@ impl RingPort {
             match completion.result {
                 0 => ended = Some(Event::Ended(id, None)),
                 errno if errno == -libc::ENOBUFS => {
-                    self.buffers_exhausted += 1;
+                    self.buffers_exhausted += u64::from(!self.ring.add_buffers());
                     self.rearm.push(index);
                 }
                 errno if errno < 0 && errno != -libc::ECANCELED && errno != -libc::EINTR => {

@@ -3,7 +3,7 @@
 //! One entry per connection in a heap, checked again when it is due: what a deadline depends on changes far more often
 //! than it passes. The port wakes the shard for the earliest; monoio's timers are not involved.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use proto::{CloseCode, Opcode};
@@ -33,38 +33,82 @@ struct Reply {
 
 impl Reply {
     /// What it counts for against the connection's limit, in bytes.
-    fn bytes(&self) -> u32 {
-        (self.payload.len() + REPLY_BYTES) as u32
+    fn bytes(&self) -> u64 {
+        (self.payload.len() + REPLY_BYTES) as u64
     }
+}
+
+/// The delayed replies of one connection.
+#[derive(Default)]
+struct Replies {
+    waiting: VecDeque<Reply>,
+    bytes: u64,
 }
 
 /// All of a shard's deadlines.
 #[derive(Default)]
 pub(crate) struct Timers {
-    heap: BinaryHeap<Reverse<(u64, ConnectionId)>>,
+    heap: BinaryHeap<Reverse<Entry>>,
     /// Connections with delayed replies, by the time of their first.
     delayed: BinaryHeap<Reverse<(u64, ConnectionId)>>,
-    replies: HashMap<ConnectionId, VecDeque<Reply>>,
+    replies: HashMap<ConnectionId, Replies>,
 }
 
 impl Timers {
     /// The earliest deadline, in µs.
-    pub(crate) fn next_us(&self) -> Option<u64> {
-        [&self.heap, &self.delayed].into_iter().filter_map(|heap| heap.peek().map(|Reverse((due, _))| *due)).min()
+    pub(crate) fn next_us(&self, now_us: u64) -> Option<u64> {
+        let armed = self.heap.peek().map(|Reverse(entry)| entry.due_us(now_us));
+        let delayed = self.delayed.peek().map(|Reverse((due_us, _))| *due_us);
+        [armed, delayed].into_iter().flatten().min()
+    }
+
+    /// Bytes of a connection's delayed replies.
+    pub(crate) fn delayed_bytes(&self, id: ConnectionId) -> u64 {
+        if self.replies.is_empty() { 0 } else { self.replies.get(&id).map_or(0, |replies| replies.bytes) }
     }
 
     /// Forgets the delayed replies of a connection that has ended.
     pub(crate) fn forget(&mut self, id: ConnectionId) {
-        self.replies.remove(&id);
+        if !self.replies.is_empty() {
+            self.replies.remove(&id);
+        }
     }
 }
 
-fn pop_due(heap: &mut BinaryHeap<Reverse<(u64, ConnectionId)>>, now_us: u64) -> Option<(u64, ConnectionId)> {
-    let Reverse((due, _)) = heap.peek()?;
-    (*due <= now_us).then(|| heap.pop().expect("it was just seen").0)
+fn pop_due<T: Ord>(heap: &mut BinaryHeap<Reverse<T>>, is_due: impl FnOnce(&T) -> bool) -> Option<T> {
+    let Reverse(first) = heap.peek()?;
+    if is_due(first) { heap.pop().map(|Reverse(first)| first) } else { None }
 }
 
-/// The timer entry's due time as a connection remembers it.
+/// When a connection is to be looked at. It counts while the connection remembers the same time: one that a later,
+/// earlier entry replaced, or whose slot has changed hands, says nothing, or at worst has a connection looked at early.
+#[derive(PartialEq, Eq)]
+struct Entry {
+    stamp: u32,
+    slot: u32,
+}
+
+impl Entry {
+    fn due_us(&self, now_us: u64) -> u64 {
+        let ahead = self.stamp.wrapping_sub(stamp(now_us)).cast_signed();
+        (now_us / GRAIN_US).saturating_add_signed(ahead.into()) * GRAIN_US
+    }
+}
+
+impl Ord for Entry {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.stamp.wrapping_sub(other.stamp).cast_signed().cmp(&0).then(self.slot.cmp(&other.slot))
+    }
+}
+
+impl PartialOrd for Entry {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// A time as entries have it, in units of [`GRAIN_US`]; never 0. Wraps after two years: deadlines are days ahead at most,
+/// so the order of those at hand is right.
 fn stamp(due_us: u64) -> u32 {
     ((due_us / GRAIN_US) as u32).max(1)
 }
@@ -81,7 +125,7 @@ impl Shard {
         let left = |since: u32, limit: u64| (limit > 0).then(|| (limit as u32).saturating_sub(now.wrapping_sub(since)));
         match connection.phase {
             Phase::Gone => None,
-            Phase::Handshake | Phase::Joining | Phase::Requesting => {
+            Phase::Handshake | Phase::Joining | Phase::Requesting | Phase::Asking => {
                 let write = if connection.flags.blocked { ANSWER_WRITE_TIMEOUT_MS } else { 0 };
                 let request = left(connection.since_ms, self.request_timeout_ms(connection));
                 [request, left(connection.progress_ms, write)].into_iter().flatten().min()
@@ -106,7 +150,7 @@ impl Shard {
     fn request_timeout_ms(&self, connection: &Connection) -> u64 {
         if connection.is_between_requests() {
             KEEP_ALIVE_MS
-        } else if connection.is_being_answered() {
+        } else if connection.phase == Phase::Asking {
             ANSWER_TIMEOUT_MS
         } else {
             self.config.server.handshake_timeout_ms
@@ -129,24 +173,24 @@ impl Shard {
         if armed != 0 && stamp(due_us).wrapping_sub(armed).cast_signed() >= 0 {
             return;
         }
-        let id = self.connections.id(slot);
         self.connections.at_mut(slot).timer = stamp(due_us);
-        self.timers.heap.push(Reverse((due_us, id)));
+        self.timers.heap.push(Reverse(Entry { stamp: stamp(due_us), slot }));
     }
 
     /// Handles everything that is due.
     pub(crate) fn run_timers(&mut self) {
-        while let Some((due_us, id)) = pop_due(&mut self.timers.heap, self.now_us) {
-            // An entry that a later, earlier one replaced no longer counts.
-            if self.connections.is_current(id) && self.connections.at(id.slot).timer == stamp(due_us) {
-                self.connections.at_mut(id.slot).timer = 0;
-                self.on_due(id.slot);
-                if self.connections.is_current(id) {
-                    self.arm_timer(id.slot);
+        let now_us = self.now_us;
+        while let Some(Entry { stamp, slot }) = pop_due(&mut self.timers.heap, |entry| entry.due_us(now_us) <= now_us) {
+            let connection = self.connections.at_mut(slot);
+            if connection.phase != Phase::Gone && connection.timer == stamp {
+                connection.timer = 0;
+                self.on_due(slot);
+                if self.connections.at(slot).phase != Phase::Gone {
+                    self.arm_timer(slot);
                 }
             }
         }
-        while let Some((_, id)) = pop_due(&mut self.timers.delayed, self.now_us) {
+        while let Some((_, id)) = pop_due(&mut self.timers.delayed, |(due_us, _)| *due_us <= now_us) {
             self.reply_delayed(id);
         }
         self.run_topic_timers();
@@ -159,7 +203,7 @@ impl Shard {
         let due = |since: u32, limit: u64| limit > 0 && u64::from(now.wrapping_sub(since)) >= limit;
         match connection.phase {
             Phase::Gone => {}
-            Phase::Handshake | Phase::Joining | Phase::Requesting => {
+            Phase::Handshake | Phase::Joining | Phase::Requesting | Phase::Asking => {
                 if connection.flags.blocked && due(connection.progress_ms, ANSWER_WRITE_TIMEOUT_MS) {
                     return self.end(slot, Ended::Write, true);
                 }
@@ -168,7 +212,7 @@ impl Shard {
                 }
                 if connection.is_between_requests() {
                     self.begin_draining(slot);
-                } else if connection.is_being_answered() {
+                } else if connection.phase == Phase::Asking {
                     self.refuse(slot, 503, Refused::Timeout, "the control thread does not answer");
                 } else {
                     self.refuse(slot, 408, Refused::Timeout, "the request took too long");
@@ -218,25 +262,25 @@ impl Shard {
     pub(crate) fn reply_later(&mut self, slot: u32, delay_ms: u64, opcode: Opcode, payload: &[u8]) {
         let id = self.connections.id(slot);
         let reply = Reply { due_us: self.now_us + delay_ms * 1000, opcode, payload: payload.to_vec() };
-        self.connections.at_mut(slot).delayed_bytes += reply.bytes();
         let replies = self.timers.replies.entry(id).or_default();
-        if replies.is_empty() {
+        if replies.waiting.is_empty() {
             self.timers.delayed.push(Reverse((reply.due_us, id)));
         }
-        replies.push_back(reply);
+        replies.bytes += reply.bytes();
+        replies.waiting.push_back(reply);
     }
 
     /// Sends the first delayed reply of a connection, and has the next one wait for its time.
     fn reply_delayed(&mut self, id: ConnectionId) {
         let Some(replies) = self.timers.replies.get_mut(&id) else { return };
-        let Some(reply) = replies.pop_front() else { return };
-        match replies.front() {
+        let Some(reply) = replies.waiting.pop_front() else { return };
+        replies.bytes -= reply.bytes();
+        match replies.waiting.front() {
             Some(next) => self.timers.delayed.push(Reverse((next.due_us, id))),
             None => self.timers.forget(id),
         }
         let slot = id.slot;
-        let connection = self.connections.at_mut(slot);
-        connection.delayed_bytes -= reply.bytes();
+        let connection = self.connections.at(slot);
         if connection.phase != Phase::Open {
             return;
         }
@@ -245,5 +289,28 @@ impl Shard {
         let router = std::rc::Rc::clone(&self.router);
         router.endpoint(endpoint).mode.replied(&mut Actions::new(self, slot));
         self.resume_parsing(slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_keep_their_order_where_stamps_wrap() {
+        let wrap_us = (1 << 32) * GRAIN_US;
+        let mut heap = BinaryHeap::new();
+        for (slot, due_us) in
+            [wrap_us + 5 * GRAIN_US, wrap_us - 5 * GRAIN_US, wrap_us + GRAIN_US].into_iter().enumerate()
+        {
+            heap.push(Reverse(Entry { stamp: stamp(due_us), slot: slot as u32 }));
+        }
+        let now_us = wrap_us - 10 * GRAIN_US;
+        assert_eq!(heap.peek().map(|Reverse(entry)| entry.due_us(now_us)), Some(wrap_us - 5 * GRAIN_US));
+        let due = |now_us: u64| move |entry: &Entry| entry.due_us(now_us) <= now_us;
+        assert!(pop_due(&mut heap, due(now_us)).is_none());
+        let popped: Vec<u32> =
+            std::iter::from_fn(|| pop_due(&mut heap, due(wrap_us + 6 * GRAIN_US))).map(|entry| entry.slot).collect();
+        assert_eq!(popped, [1, 2, 0]);
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Tls {
     records: u64,
     /// The peer broke the protocol: nothing more is encrypted or decrypted.
     failed: bool,
+    /// close_notify was sent, or is about to be.
+    said_goodbye: bool,
     /// Deliveries in `waiting`.
     pub owed: Option<Owed>,
     /// Messages for this connection alone in `waiting`.
@@ -71,6 +73,7 @@ impl Tls {
             sent: 0,
             records: 0,
             failed: false,
+            said_goodbye: false,
             owed: None,
             messages: 0,
         })
@@ -186,7 +189,7 @@ impl Tls {
 
     /// Says that no more will come (RFC 8446 section 6.1).
     pub(crate) fn send_close_notify(&mut self) {
-        if self.failed {
+        if self.failed || std::mem::replace(&mut self.said_goodbye, true) {
             return;
         }
         let mut made = std::mem::take(&mut self.made);

@@ -41,11 +41,12 @@ use crate::net::accept::Acceptor;
 use crate::net::connection::Connections;
 use crate::net::outbox::OutboxPool;
 use crate::net::port::{ConnectionId, Event, Port, Shortfall};
-use crate::net::queued::Queued;
+use crate::net::queued::{Queued, Sending};
 use crate::net::request::control_access;
 use crate::net::router::Router;
 use crate::net::timers::Timers;
 use crate::relay::topics::Topics;
+use crate::sys::socket::Send;
 
 /// Port events that one turn takes at most. Also bounds the outboxes that a storm of handshakes fills at a time: with
 /// four times as many, 10,000 connections left 100 B more each behind.
@@ -133,9 +134,8 @@ pub(crate) struct Shard {
     pub(crate) shortfalls: Vec<(usize, Shortfall)>,
     /// Allocations that flushes reuse.
     pub(crate) slices: Vec<IoSlice<'static>>,
-    /// Of each send of the running flush: bytes, socket, slices.
-    pub(crate) ranges: Vec<(usize, RawFd, std::ops::Range<usize>)>,
-    pub(crate) sends: Vec<(RawFd, &'static [IoSlice<'static>])>,
+    pub(crate) sending: Vec<Sending>,
+    pub(crate) sends: Vec<Send<'static>>,
     /// Plain text of TLS connections on its way in.
     pub(crate) plain: Vec<u8>,
     /// Buffers for the cipher text of one flush.
@@ -187,7 +187,7 @@ impl Shard {
             batch: Vec::new(),
             shortfalls: Vec::new(),
             slices: Vec::new(),
-            ranges: Vec::new(),
+            sending: Vec::new(),
             sends: Vec::new(),
             plain: Vec::new(),
             ciphers: Vec::new(),
@@ -273,7 +273,7 @@ impl Shard {
 
     /// When the shard must look again at the latest, in µs of its clock.
     pub(crate) fn deadline_us(&self) -> Option<u64> {
-        [self.timers.next_us(), self.topics.next_us(), self.acceptor.retry_us()].into_iter().flatten().min()
+        [self.timers.next_us(self.now_us), self.topics.next_us(), self.acceptor.retry_us()].into_iter().flatten().min()
     }
 
     /// Descriptor of the port to wait on, for the host.

@@ -42,7 +42,7 @@ impl Shard {
                     self.resume_parsing(slot);
                 }
                 Life::Handshake if self.connections.at(slot).is_between_requests() => self.begin_draining(slot),
-                Life::Handshake | Life::Joining | Life::Requesting => {
+                Life::Handshake | Life::Joining | Life::Requesting | Life::Asking => {
                     self.refuse(slot, 503, Refused::Full, "the server is shutting down");
                 }
                 Life::Closing | Life::Draining | Life::Gone => {}
@@ -104,7 +104,7 @@ impl Shard {
             if connection.phase != Life::Open {
                 continue;
             }
-            let finished = connection.delayed_bytes == 0
+            let finished = self.timers.delayed_bytes(self.connections.id(slot)) == 0
                 && connection.subscription.is_none_or(|subscription| {
                     let topic = self.topics.topic(subscription.topic);
                     topic.has_everything(subscription.index)

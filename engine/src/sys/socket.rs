@@ -1,6 +1,6 @@
 //! Socket options and descriptors, by system call.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -55,6 +55,23 @@ pub fn peer_address(socket: &OwnedFd) -> Option<SocketAddr> {
         (Some(v4), _) => Some(SocketAddr::V4((*v4).into())),
         (_, Some(v6)) => Some(SocketAddr::V6((*v6).into())),
         _ => None,
+    }
+}
+
+/// One send: all of the slices, in order, to one socket.
+#[derive(Clone, Copy)]
+pub(crate) struct Send<'a> {
+    pub socket: RawFd,
+    pub slices: &'a [IoSlice<'a>],
+    /// Nothing but [`shutdown_send`] follows, at once: FIN leaves with the bytes, in one segment.
+    pub is_last: bool,
+}
+
+impl Send<'_> {
+    /// One attempt without waiting, no signal.
+    pub(crate) fn flags(&self) -> i32 {
+        let cork = if self.is_last { libc::MSG_MORE } else { 0 };
+        libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT | cork
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
@@ -17,18 +17,19 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
-/// Submission queue entries. Also the largest number of sends that one [`Ring::send_all`] submits at once.
-const SUBMISSIONS: u32 = 4096;
+use crate::sys::socket::Send;
+
+/// Submission queue entries. Also the largest number of sends that one [`Ring::send_all`] submits at once. They are used
+/// in turn, hence few: 64 KiB that stay in the cache.
+const SUBMISSIONS: u32 = 1024;
 /// Completion queue entries: room for everything a turn can leave behind.
 const COMPLETIONS: u32 = 32768;
+/// Provided buffers that the kernel is given at first.
+const BUFFERS_AT_FIRST: u16 = 64;
 /// Buffer group of the provided buffers.
 const GROUP: u16 = 0;
 /// `IORING_ENTER_GETEVENTS`.
 const GETEVENTS: u32 = 1;
-/// Completions that one `enter` on a DEFER_TASKRUN ring returns at most; enough repeats for a full turn.
-const ENTERS_PER_REAP_MAX: u32 = 200;
-/// One attempt, all or as much as fits, no signal, no waiting: the send runs inside the submit call.
-const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL | libc::MSG_DONTWAIT;
 
 /// What the kernel reports about one submission.
 #[derive(Debug, Clone, Copy)]
@@ -141,26 +142,36 @@ impl Ring {
         self.push(entry);
     }
 
-    /// Submits what is queued and runs the kernel's deferred work for this ring.
+    /// Submits what is queued and runs some of the kernel's deferred work for this ring: one call on a DEFER_TASKRUN
+    /// ring returns about 20 completions, [`Ring::next_completion`] asks for the others.
     pub(crate) fn reap(&mut self) {
         self.buffers.publish();
-        for _ in 0..ENTERS_PER_REAP_MAX {
-            self.enter(GETEVENTS);
-            let mut queue = self.ring.submission();
-            queue.sync();
-            if !queue.taskrun() && queue.is_empty() {
-                break;
-            }
-        }
+        self.enter(GETEVENTS);
     }
 
-    /// The oldest completion that was not taken yet.
+    /// The oldest completion that was not taken yet. When those at hand are used up, the kernel is asked for more:
+    /// by then their buffers are given back, so that few are in use and those stay in the cache.
     #[inline]
     pub(crate) fn next_completion(&mut self) -> Option<Completion> {
         if let Some(completion) = self.stash.pop_front() {
             return Some(completion);
         }
-        self.read_completion()
+        loop {
+            if let Some(completion) = self.read_completion() {
+                return Some(completion);
+            }
+            if !self.has_deferred_work() {
+                return None;
+            }
+            self.reap();
+        }
+    }
+
+    /// Whether the kernel has completions that it makes out only when it is called.
+    fn has_deferred_work(&mut self) -> bool {
+        let mut queue = self.ring.submission();
+        queue.sync();
+        queue.taskrun()
     }
 
     #[inline]
@@ -188,18 +199,15 @@ impl Ring {
 
     /// Sends each item at once and without waiting, inside this call. `user_data(i)` is `tag | i`; `short` is called
     /// for each send that the kernel did not take whole, with its index and the bytes taken or a negated errno.
-    pub(crate) fn send_all(
-        &mut self,
-        tag: u64,
-        tag_mask: u64,
-        sends: &[(RawFd, &[IoSlice<'_>])],
-        mut short: impl FnMut(usize, i32),
-    ) {
+    pub(crate) fn send_all(&mut self, tag: u64, tag_mask: u64, sends: &[Send<'_>], mut short: impl FnMut(usize, i32)) {
         self.messages.clear();
         self.messages.reserve(sends.len());
-        for (index, (socket, slices)) in sends.iter().enumerate() {
+        for (index, send) in sends.iter().enumerate() {
+            let (socket, slices) = (Fd(send.socket), send.slices);
+            // All or as much as fits, hence the send runs inside the submit call.
+            let flags = send.flags() | libc::MSG_WAITALL;
             let entry = if let [slice] = slices {
-                opcode::Send::new(Fd(*socket), slice.as_ptr(), slice.len() as u32).flags(SEND_FLAGS).build()
+                opcode::Send::new(socket, slice.as_ptr(), slice.len() as u32).flags(flags).build()
             } else {
                 // SAFETY: all-zero is a valid msghdr (null pointers, zero lengths).
                 let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -209,7 +217,7 @@ impl Ring {
                 self.messages.push(message);
                 // The vector does not grow while submissions point into it: reserved above.
                 let message: *const libc::msghdr = &raw const self.messages[self.messages.len() - 1];
-                opcode::SendMsg::new(Fd(*socket), message).flags(SEND_FLAGS as u32).build()
+                opcode::SendMsg::new(socket, message).flags(flags as u32).build()
             };
             self.push(entry.user_data(tag | index as u64).flags(squeue::Flags::SKIP_SUCCESS));
         }
@@ -237,6 +245,11 @@ impl Ring {
         let index = cqueue::buffer_select(completion.flags)?;
         let len = usize::try_from(completion.result).unwrap_or(0);
         Some(Buffer { memory: Rc::clone(&self.buffers.memory), index, len })
+    }
+
+    /// Lets the kernel have more of the buffers, after it ran out of them. False if it has all.
+    pub(crate) fn add_buffers(&mut self) -> bool {
+        self.buffers.circulate_more()
     }
 
     /// Gives a buffer back to the kernel; it becomes usable with the next [`Ring::reap`].
@@ -317,10 +330,13 @@ impl DerefMut for Buffer {
     }
 }
 
-/// The provided-buffer ring that we fill and the kernel drains.
+/// The provided-buffer ring that we fill and the kernel drains. The kernel uses the buffers in turn, so as few circulate
+/// as bursts need: what is written next was read a moment ago, and memory that no burst needs is never touched.
 struct BufferRing {
     memory: Rc<BufferMemory>,
     count: u16,
+    /// How many are in use or with the kernel; the others were never touched.
+    circulating: u16,
     tail: u16,
 }
 
@@ -364,10 +380,20 @@ impl BufferRing {
         let memory = Rc::new(BufferMemory { entries, entries_layout, buffers, buffers_layout, bytes });
         // SAFETY: the entries stay allocated as long as `memory`, which `Ring` drops after its `IoUring`.
         unsafe { ring.submitter().register_buf_ring_with_flags(entries.as_ptr() as u64, count, GROUP, 0)? };
-        let mut this = Self { memory, count, tail: 0 };
-        (0..count).for_each(|index| this.give(index));
+        let mut this = Self { memory, count, circulating: 0, tail: 0 };
+        this.circulate_more();
         this.publish();
         Ok(this)
+    }
+
+    /// Gives the kernel as many again as circulate, if there are more.
+    fn circulate_more(&mut self) -> bool {
+        let more = self.circulating.max(BUFFERS_AT_FIRST).min(self.count - self.circulating);
+        for index in self.circulating..self.circulating + more {
+            self.give(index);
+        }
+        self.circulating += more;
+        more > 0
     }
 
     fn give(&mut self, index: u16) {
