@@ -253,9 +253,13 @@ pub(crate) struct AbArgs {
     /// Command of server A, run by sh; it must end on SIGTERM.
     #[arg(long, value_name = "COMMAND")]
     pub(crate) a: String,
-    /// Command of server B; both listen where --url says.
+    /// Command of server B; both listen where --url says. With {port} in the URL and in both commands the servers run
+    /// side by side, and the load goes from one to the other by slices: that finds smaller differences in less time.
     #[arg(long, value_name = "COMMAND")]
     pub(crate) b: String,
+    /// Side by side: how long a server has the load at a time.
+    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = units::duration_ns)]
+    pub(crate) slice: u64,
     /// Pairs of runs.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) pairs: usize,

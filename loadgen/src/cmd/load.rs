@@ -1,11 +1,13 @@
 //! `run` and `echo`: drive a load, report it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::{Exit, ceiling};
 use crate::cli::{DriverArg, EchoArgs, PeerKind, RunArgs, StormArgs, TargetArgs, TrafficArgs};
 use crate::drive::conductor::{self, Options};
 use crate::drive::findings::Findings;
+use crate::drive::meeting::Meeting;
 use crate::live::Live;
 use crate::report::env::Env;
 use crate::report::slo::Slo;
@@ -136,6 +138,18 @@ pub(super) fn find(
     slo: Option<&Slo>,
     live: &mut Live,
 ) -> Result<(Findings, LoadFacts), (Exit, String)> {
+    find_beside(load, args, idle_hold_ns, slo, live, None)
+}
+
+/// The same, beginning together with those it meets.
+pub(super) fn find_beside(
+    load: Load,
+    args: &TargetArgs,
+    idle_hold_ns: Option<u64>,
+    slo: Option<&Slo>,
+    live: &mut Live,
+    meeting: Option<Arc<Meeting>>,
+) -> Result<(Findings, LoadFacts), (Exit, String)> {
     let files =
         limits::raise_open_files().map_err(|e| (Exit::Failed, format!("cannot raise the open-file limit: {e}")))?;
     let needed = load.connections.len() as u64 + SPARE_FILES;
@@ -159,8 +173,15 @@ pub(super) fn find(
     let facts = LoadFacts::new(&load, threads, driver.name());
     let server_metrics = args.server_metrics.clone();
     let latency_limit_us = slo.and_then(Slo::latency_limit_us);
-    let options =
-        Options { idle_hold_ns, threads, driver, server_pid: args.server_pid, server_metrics, latency_limit_us };
+    let options = Options {
+        idle_hold_ns,
+        threads,
+        driver,
+        server_pid: args.server_pid,
+        server_metrics,
+        latency_limit_us,
+        meeting,
+    };
     let found =
         conductor::run(load, &options, live).map_err(|e| (Exit::Failed, format!("this machine refuses: {e}")))?;
     Ok((found, facts))

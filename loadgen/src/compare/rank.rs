@@ -38,9 +38,7 @@ pub(crate) fn estimate(pairs: &[(f64, f64)], confidence: f64) -> Option<Estimate
     let mut logs: Vec<f64> = pairs.iter().map(|(a, b)| (b / a).ln()).collect();
     logs.sort_by(f64::total_cmp);
     let n = logs.len();
-    let mut walsh: Vec<f64> =
-        (0..n).flat_map(|i| (i..n).map(move |j| (i, j))).map(|(i, j)| (logs[i] + logs[j]) / 2.0).collect();
-    walsh.sort_by(f64::total_cmp);
+    let walsh = walsh_averages(&logs);
     let tail = (1.0 - confidence) / 2.0;
     let (rank, missed) = widest_rank(n, tail)?;
     let quartile = |share: f64| logs[((n - 1) as f64 * share).round() as usize];
@@ -51,6 +49,20 @@ pub(crate) fn estimate(pairs: &[(f64, f64)], confidence: f64) -> Option<Estimate
         confidence: 1.0 - 2.0 * missed,
         pair_spread: ((quartile(0.75) - quartile(0.25)) / 2.0).exp() - 1.0,
     })
+}
+
+/// The Hodges–Lehmann estimate of what the values lie around; `None`: there are none.
+pub(crate) fn hodges_lehmann(values: Vec<f64>) -> Option<f64> {
+    (!values.is_empty()).then(|| median(&walsh_averages(&values)))
+}
+
+/// The means of all pairs of values, each with itself too, ascending.
+fn walsh_averages(values: &[f64]) -> Vec<f64> {
+    let n = values.len();
+    let pairs = (0..n).flat_map(|i| (i..n).map(move |j| (i, j)));
+    let mut walsh: Vec<f64> = pairs.map(|(i, j)| (values[i] + values[j]) / 2.0).collect();
+    walsh.sort_by(f64::total_cmp);
+    walsh
 }
 
 impl Estimate {

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::findings::{Connections, Findings};
 use super::happenings::Happenings;
+use super::meeting::Meeting;
 use super::outcome::Outcome;
 use super::shared::{Note, Progress, Schedule, Shared, Stage};
 use super::timeline::Timeline;
@@ -45,6 +46,8 @@ pub(crate) struct Options {
     pub(crate) server_metrics: Option<MetricsUrl>,
     /// The latency that the SLO asks for, against which the generator is judged while the run goes on.
     pub(crate) latency_limit_us: Option<f64>,
+    /// Begins together with others.
+    pub(crate) meeting: Option<Arc<Meeting>>,
 }
 
 /// Runs a load from the first connect to the last Close, and shows on `live` where it stands.
@@ -168,6 +171,9 @@ impl Conductor<'_> {
 
     /// When the first message is due, in ns since the epoch: at once, or at the wall-clock time that was asked for.
     fn start_ns(&mut self) -> Option<u64> {
+        if let Some(meeting) = self.options.meeting.clone() {
+            return self.meet(&meeting);
+        }
         let Some(at) = self.shared.load.start_at else { return Some(now_ns() + 20_000_000) };
         let wall = wall_clock();
         if at < wall {
@@ -178,6 +184,22 @@ impl Conductor<'_> {
         self.watch.enter(Phase::Waiting);
         self.watch_until(start_ns.saturating_sub(20_000_000), u64::MAX);
         Some(start_ns)
+    }
+
+    /// Waits for the others.
+    fn meet(&mut self, meeting: &Meeting) -> Option<u64> {
+        meeting.arrive();
+        while self.failure.is_none() {
+            if let Some(start_ns) = meeting.start_ns() {
+                return Some(start_ns);
+            }
+            if meeting.is_off() {
+                self.failure = Some("the run beside it failed".into());
+            }
+            self.look(LOOK);
+            self.judge();
+        }
+        None
     }
 
     /// Every connection exchanges its messages; then the window is the time in which nothing happens.

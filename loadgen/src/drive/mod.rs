@@ -10,6 +10,7 @@ mod connector;
 pub(crate) mod cuts;
 pub(crate) mod findings;
 mod happenings;
+pub(crate) mod meeting;
 mod outcome;
 mod publishing;
 mod shared;

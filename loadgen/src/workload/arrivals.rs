@@ -1,6 +1,7 @@
 //! When messages are due: an absolute schedule that nothing moves. A stall of the generator makes messages late, and
 //! that is measured; it never makes them fewer or their latency smaller.
 
+use super::turns::Turn;
 use crate::rng::Rng;
 
 /// The due times of one publisher, in ns after the schedule's start, ascending.
@@ -14,6 +15,8 @@ pub(crate) struct Arrivals {
     due_ns: u64,
     /// Shapes that follow and when they begin, the latest first.
     later: Vec<(u64, Shape)>,
+    /// All times above are of a clock that runs in these slices only.
+    turn: Option<Turn>,
 }
 
 #[derive(Debug, Clone)]
@@ -68,13 +71,18 @@ impl Arrivals {
 
     fn new(mut shape: Shape) -> Self {
         let due_ns = shape.due_ns(0);
-        Self { shape, from_ns: 0, index: 0, due_ns, later: Vec::new() }
+        Self { shape, from_ns: 0, index: 0, due_ns, later: Vec::new(), turn: None }
     }
 
     /// The next due time, in ns after the schedule's start.
     #[inline]
     pub(crate) fn due_ns(&self) -> u64 {
-        self.due_ns
+        self.turn.as_ref().map_or(self.due_ns, |turn| turn.wall_ns(self.due_ns))
+    }
+
+    /// From now on time passes in the slices of `turn` only.
+    pub(crate) fn take_turns(&mut self, turn: Turn) {
+        self.turn = Some(turn);
     }
 
     /// Passes the next due time.

@@ -4,6 +4,7 @@ pub(crate) mod arrivals;
 pub(crate) mod build;
 pub(crate) mod events;
 pub(crate) mod scenario;
+pub(crate) mod turns;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,6 +12,7 @@ use crate::wire::handshake::Request;
 use crate::wire::tls::Tls;
 use arrivals::Arrivals;
 use events::{Action, Event};
+use turns::Turn;
 
 /// A whole run.
 #[derive(Debug, Clone)]
@@ -124,6 +126,26 @@ impl Load {
     /// The largest payload of any publisher, in bytes.
     pub(crate) fn size_max(&self) -> usize {
         self.publishers.iter().map(|publisher| publisher.size).max().unwrap_or(0)
+    }
+
+    /// Has the load publish in the slices of `turn` only. Its times are then longer by as many as share them.
+    ///
+    /// # Errors
+    /// When something in it cannot wait for its turn.
+    pub(crate) fn take_turns(&mut self, turn: &Turn) -> Result<(), String> {
+        if !self.events.is_empty() {
+            return Err("a scenario with events cannot be run side by side".into());
+        }
+        let slice_ns = turn.turns.slice_ns;
+        let wall_ns = |own_ns: u64| turn.turns.slices(own_ns.div_ceil(slice_ns)) * slice_ns;
+        (self.warmup_ns, self.measure_ns) = (wall_ns(self.warmup_ns), wall_ns(self.measure_ns));
+        for publisher in &mut self.publishers {
+            let Pace::Scheduled(arrivals) = &mut publisher.pace else {
+                return Err("servers side by side need an open loop (--rate)".into());
+            };
+            arrivals.take_turns(turn.clone());
+        }
+        Ok(())
     }
 
     /// Whether connections are cut that come back.

@@ -1,22 +1,28 @@
-//! `ab`: two server commands, run in pairs whose order is random but balanced, and compared pair by pair.
+//! `ab`: two server commands, run in pairs whose order is random but balanced, and compared pair by pair: one after the
+//! other, or, where the URL leaves the port open, side by side.
 //!
 //! With a canary, A runs twice among each pair, and is compared with itself like with B: where that shows a difference,
 //! it was the machine.
+
+mod side_by_side;
 
 use serde::Serialize;
 
 use super::Exit;
 use super::load::{find, is_json_on_stdout, live, run_load, usage, write, write_json};
 use super::server::Server;
-use crate::cli::AbArgs;
+use crate::cli::{AbArgs, RunArgs};
 use crate::compare::diff::Rule;
 use crate::compare::rank::{self, Estimate, Outcome};
+use crate::drive::findings::Findings;
 use crate::live::Live;
-use crate::report::Report;
 use crate::report::env::Env;
+use crate::report::slo::Slo;
 use crate::report::verdict::Verdict;
-use crate::rng::Rng;
+use crate::report::{LoadFacts, Report};
 use crate::sys::signal;
+use crate::workload::Load;
+use crate::workload::turns::orders;
 
 /// The result, as JSON.
 #[derive(Debug, Serialize)]
@@ -37,6 +43,9 @@ struct AbReport {
     /// Every pair, in the order in which they were run.
     pairs: Vec<Pair>,
     invalid_runs: usize,
+    /// How long each side had the load at a time, in ms; absent: the servers ran one after the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slice_ms: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -46,13 +55,17 @@ struct Pair {
     /// A's second run.
     #[serde(skip_serializing_if = "Option::is_none")]
     canary: Option<f64>,
-    is_a_first: bool,
+    /// Absent where they ran side by side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    is_a_first: Option<bool>,
 }
 
 /// The runs of a pair: A, B, and A again.
 const A: usize = 0;
 const B: usize = 1;
-const CANARY: usize = 2;
+
+/// A figure of each side; the third is the canary's, if there is one.
+type Sides = [f64; 3];
 
 /// `loadgen ab`.
 ///
@@ -63,34 +76,39 @@ pub(crate) fn ab(args: &AbArgs) -> Result<Exit, (Exit, String)> {
     if args.pairs < pairs_min {
         return Err(usage(format!("a confidence of {} needs at least {pairs_min} pairs", args.confidence)));
     }
+    if args.slice == 0 {
+        return Err(usage("--slice must be above 0".into()));
+    }
     if args.run.ceiling.ceiling {
         return Err(usage("ab compares servers under one generator: --ceiling is for run and echo".into()));
     }
-    let metric = args.fail_on.metric;
+    let is_side_by_side = side_by_side::is_asked_for(args);
+    if is_side_by_side {
+        side_by_side::check(args)?;
+    }
     let mut live = live(&args.run.target)?;
     let (mut pairs, mut invalid_runs) = (Vec::new(), 0);
     let arms = if args.canary { 3 } else { 2 };
-    for (index, order) in orders(args.pairs, arms, args.run.target.seed.unwrap_or(1)).into_iter().enumerate() {
-        let mut values = [0.0; 3];
-        for &arm in &order {
-            let command = if arm == B { &args.b } else { &args.a };
-            let report = measure(command, args, &mut live)?;
-            invalid_runs += usize::from(report.verdict == Verdict::Invalid);
-            let measured = metric.value(&report).filter(|value| *value > 0.0);
-            values[arm] =
-                measured.ok_or_else(|| (Exit::Failed, format!("{command:?} gave no {}", args.fail_on.text)))?;
-        }
+    let seed = args.run.target.seed.unwrap_or(1);
+    for (index, order) in orders(args.pairs, arms, seed).into_iter().enumerate() {
+        let (values, invalid) = if is_side_by_side {
+            side_by_side::measure(args, arms, seed.wrapping_mul(1000) + index as u64)?
+        } else {
+            one_by_one(args, &order, &mut live)?
+        };
+        invalid_runs += invalid;
         let [a, b, canary] = values;
         let canary = args.canary.then_some(canary);
         let again = canary.map(|canary| format!("  A again {canary:.4}")).unwrap_or_default();
         eprintln!("pair {:>2} of {}: A {a:.4}  B {b:.4}{again}  B/A {:.4}", index + 1, args.pairs, b / a);
-        let is_a_first = order.iter().position(|arm| *arm == A) < order.iter().position(|arm| *arm == B);
-        pairs.push(Pair { a, b, canary, is_a_first });
+        let is_first = order.iter().position(|arm| *arm == A) < order.iter().position(|arm| *arm == B);
+        pairs.push(Pair { a, b, canary, is_a_first: (!is_side_by_side).then_some(is_first) });
         if signal::asked_to_stop() {
             return Err((Exit::Failed, "stopped by a signal".into()));
         }
     }
-    let report = conclude(pairs, &args.fail_on, args.confidence, invalid_runs)?;
+    let slice_ms = is_side_by_side.then_some(args.slice as f64 / 1e6);
+    let report = AbReport { slice_ms, ..conclude(pairs, &args.fail_on, args.confidence, invalid_runs)? };
     let text = describe(&report);
     if !is_json_on_stdout(args.run.target.json.as_deref()) {
         println!("{text}");
@@ -131,35 +149,55 @@ fn conclude(pairs: Vec<Pair>, rule: &Rule, confidence: f64, invalid_runs: usize)
         contaminated,
         pairs,
         invalid_runs,
+        slice_ms: None,
     })
 }
 
-/// The order of the runs, per pair: each possible one as often as the others, in random sequence.
-fn orders(pairs: usize, arms: usize, seed: u64) -> Vec<Vec<usize>> {
-    let all: &[&[usize]] = match arms {
-        2 => &[&[A, B], &[B, A]],
-        _ => &[&[A, B, CANARY], &[B, CANARY, A], &[CANARY, A, B], &[A, CANARY, B], &[B, A, CANARY], &[CANARY, B, A]],
-    };
-    let mut orders: Vec<Vec<usize>> = all.iter().cycle().take(pairs).map(|order| order.to_vec()).collect();
-    let mut rng = Rng::new(seed, 0xAB);
-    for at in (1..pairs).rev() {
-        orders.swap(at, rng.next_u64() as usize % (at + 1));
+/// The command of a side: the canary is A again.
+fn command(args: &AbArgs, side: usize) -> &str {
+    if side == B { &args.b } else { &args.a }
+}
+
+/// Runs a pair, one server after the other: the figure of each, and how many of the runs were invalid.
+fn one_by_one(args: &AbArgs, order: &[usize], live: &mut Live) -> Result<(Sides, usize), (Exit, String)> {
+    let (mut values, mut invalid) = ([0.0; 3], 0);
+    for &arm in order {
+        let report = measure(command(args, arm), args, live)?;
+        invalid += usize::from(report.verdict == Verdict::Invalid);
+        values[arm] = ab_value(args, arm, &report)?;
     }
-    orders
+    Ok((values, invalid))
+}
+
+/// What a run gave of the figure that is compared.
+fn ab_value(args: &AbArgs, arm: usize, report: &Report) -> Result<f64, (Exit, String)> {
+    let measured = args.fail_on.metric.value(report).filter(|value| *value > 0.0);
+    measured.ok_or_else(|| (Exit::Failed, format!("{:?} gave no {}", command(args, arm), args.fail_on.text)))
 }
 
 fn measure(command: &str, args: &AbArgs, live: &mut Live) -> Result<Report, (Exit, String)> {
     let (load, slo) = run_load(&args.run)?;
     let mut server = Server::start(command)?;
     server.wait_until_it_listens(load.address)?;
-    let mut run = args.run.target.clone();
-    run.server_pid = Some(server.pid());
-    let env = Env::read(run.url.as_deref().unwrap_or_default(), load.seed, load.measure_ns as f64 / 1e9);
-    let (found, facts) = find(load, &run, None, slo.as_ref(), live)?;
+    let mut run = args.run.clone();
+    run.target.server_pid = Some(server.pid());
+    let found = find(load.clone(), &run.target, None, slo.as_ref(), live);
     server.stop()?;
-    let report = Report::new(&facts, &found, slo.as_ref(), env);
+    report_of(&run, &load, found, slo.as_ref()).map_err(|(exit, why)| (exit, format!("{command:?}: {why}")))
+}
+
+/// The report of a run, if it came to its end.
+fn report_of(
+    run: &RunArgs,
+    load: &Load,
+    found: Result<(Findings, LoadFacts), (Exit, String)>,
+    slo: Option<&Slo>,
+) -> Result<Report, (Exit, String)> {
+    let (found, facts) = found?;
+    let env = Env::read(run.target.url.as_deref().unwrap_or_default(), load.seed, load.measure_ns as f64 / 1e9);
+    let report = Report::new(&facts, &found, slo, env);
     match &report.failure {
-        Some(failure) => Err((Exit::Failed, format!("{command:?}: {failure}"))),
+        Some(failure) => Err((Exit::Failed, failure.clone())),
         None => Ok(report),
     }
 }
@@ -179,8 +217,9 @@ fn describe(report: &AbReport) -> String {
         Some(canary) => format!("; A differs from itself by {:+.2} %, not shown", (canary.ratio - 1.0) * 100.0),
         None => String::new(),
     };
+    let how = report.slice_ms.map(|ms| format!(" side by side, {ms} ms at a time")).unwrap_or_default();
     format!(
-        "{}: {outcome}. B costs {:+.2} % ({:.1} % interval {:+.2} % to {:+.2} %) over {} pairs; pairs spread {:.2} %; the smallest effect it could have shown is {:.2} %; invalid runs {}{canary}",
+        "{}: {outcome}. B costs {:+.2} % ({:.1} % interval {:+.2} % to {:+.2} %) over {} pairs{how}; pairs spread {:.2} %; the smallest effect it could have shown is {:.2} %; invalid runs {}{canary}",
         report.rule,
         (estimate.ratio - 1.0) * 100.0,
         estimate.confidence * 100.0,
@@ -197,29 +236,10 @@ fn describe(report: &AbReport) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn orders_are_balanced_and_differ_by_seed() {
-        for pairs in [7, 10] {
-            let orders = orders(pairs, 2, 3);
-            assert_eq!(orders.iter().filter(|order| order[0] == A).count(), pairs.div_ceil(2));
-        }
-        assert!((0..10).any(|seed| orders(10, 2, seed) != orders(10, 2, 77)));
-    }
-
-    #[test]
-    fn each_of_three_runs_is_as_often_first_second_and_last() {
-        let orders = orders(12, 3, 5);
-        for arm in [A, B, CANARY] {
-            for place in 0..3 {
-                assert_eq!(orders.iter().filter(|order| order[place] == arm).count(), 4);
-            }
-        }
-    }
-
     fn pairs(b: f64, canary: f64) -> Vec<Pair> {
         let noise = |index: usize| 1.0 + index as f64 * 0.001;
         (0..10)
-            .map(|index| Pair { a: 1.0, b: b * noise(index), canary: Some(canary * noise(index)), is_a_first: true })
+            .map(|index| Pair { a: 1.0, b: b * noise(index), canary: Some(canary * noise(index)), is_a_first: None })
             .collect()
     }
 
