@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Two revisions of ringrelay under the same load, in pairs: server CPU-µs per delivery at 60 % of a core.
 
-    perf/ab.py --base REF [--head REF] [--scenarios fan-out,crowd] [--pairs 12] [--seconds 2] [--out DIR]
+    perf/ab.py --base REF [--head REF] [--scenarios fan-out,crowd] [--pairs 10] [--seconds 1] [--out DIR]
     perf/ab.py --base-bin FILE --head-bin FILE …
 
-`loadgen ab --canary` runs base, head and base again in each pair, in random balanced order: one core for the server, the
-other for loadgen. The rate of a scenario is set on the base, to 60 % of the server's core, and is the same for all.
+`loadgen ab --canary` runs base, head and base again side by side in each pair; the load goes from one to the other by
+slices of 20 ms in random balanced order. One core for the servers, of which one has the load at a time, the other for
+loadgen. The rate of a scenario is set on the base, to 60 % of the servers' core, and is the same for all.
 Per scenario: REGRESSED (the 98 % interval of head / base lies above 1), PASS (it does not, and 5 % would have shown),
 INCONCLUSIVE (it would not, or the base differs from itself: then the machine moved).
 
@@ -60,11 +61,11 @@ SCENARIOS = [
 
 
 def load(options, command, scenario, rate, seconds, report, *flags):
-    """Runs loadgen on its core and returns what it wrote."""
-    url = f"ws://127.0.0.1:{PORT}/"
+    """Runs loadgen on its core and returns what it wrote. `ab` finds a port for each side itself."""
+    url = f"ws://127.0.0.1:{'{port}' if command == 'ab' else PORT}/"
     done = subprocess.run(
         ["taskset", "-c", str(options.load_cpu), str(options.loadgen), command, "--url", url, "--rate", f"{rate:.1f}",
-         *scenario.flags, "--warmup", "1s", "--duration", f"{seconds}s", "--quiet", "--json", str(report), *flags],
+         *scenario.flags, "--warmup", "300ms" if command == "ab" else "1s", "--duration", f"{seconds}s", "--quiet", "--json", str(report), *flags],
         stdout=subprocess.PIPE, stderr=None if command == "ab" else subprocess.PIPE, text=True,
     )  # fmt: skip
     if done.returncode not in REPORTED:
@@ -100,7 +101,7 @@ def compare(scenario, options):
     with tempfile.TemporaryDirectory(prefix="ringrelay-ab-") as folder:
         rate = options.rates.get(scenario.name) or calibrate(scenario, options, Path(folder))
         servers = {
-            flag: f"taskset -c {options.server_cpu} {binary} --config {options.config} 2>/dev/null"
+            flag: f"env RINGRELAY_SERVER__PORT={{port}} taskset -c {options.server_cpu} {binary} --config {options.config} 2>/dev/null"
             for flag, binary in (("--a", options.base_bin), ("--b", options.head_bin))
         }
         sides = [part for pair in servers.items() for part in pair]
@@ -162,8 +163,8 @@ def arguments():
     parser.add_argument("--loadgen", type=Path, help="a loadgen that is built already")
     parser.add_argument("--scenarios", help="comma list of: " + ", ".join(scenario.name for scenario in SCENARIOS))
     parser.add_argument("--rates", default="", help="NAME=RATE,… messages per second, instead of finding them")
-    parser.add_argument("--pairs", type=int, default=12)
-    parser.add_argument("--seconds", type=int, default=2, help="measured time of a run")
+    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--seconds", type=int, default=1, help="measured time of each side of a pair")
     parser.add_argument("--seed", type=int, default=1, help="of the order")
     parser.add_argument("--server-cpu", type=int, default=0)
     parser.add_argument("--load-cpu", type=int, default=1)

@@ -200,7 +200,7 @@ def judged(found, done, scenario):
 def cost(found, scenario):
     """What a unit took of the server: µs of CPU time, or bytes."""
     if scenario.unit == MEMORY:
-        return found["private_dirty_bytes_per_connection"]
+        return found["server"]["private_dirty_bytes_per_connection"]
     if scenario.unit == CONNECTION:
         return found["cpu_us_per_connection"]
     return (found.get("server") or {}).get("cpu_us_per_delivery")

@@ -1,5 +1,5 @@
-//! A gateway with Rust code in the place of an application: every connection gets a number as a tag, and every second
-//! those with an even number are told the time since the start.
+//! A gateway with Rust code in the place of an application: every connection is tagged with its number and as a listener,
+//! and every second all listeners are told the time since the start.
 //!
 //! ```text
 //! cargo run --release --example hooks
@@ -35,8 +35,7 @@ impl Hooks for Numbers {
         let (id, number) = (connection.id, self.next);
         self.next += 1;
         tokio::spawn(async move {
-            let even = if number % 2 == 0 { "yes" } else { "" };
-            let tags = [("number", &*number.to_string()), ("even", even)];
+            let tags = [("number", &*number.to_string()), ("listens", "yes")];
             match handle.set_tags(Selector::Ids(vec![id]), &tags) {
                 Ok(done) => println!("{id} is number {number}: {:?}", done.await),
                 Err(error) => println!("{id}: {error}"),
@@ -53,13 +52,13 @@ impl Hooks for Numbers {
     }
 }
 
-/// Sends to all with an even number, on a timer, until the server ends.
+/// Sends to all listeners, on a timer, until the server ends.
 async fn speak(handle: Handle) {
     let began = Instant::now();
     loop {
         tokio::time::sleep(EVERY).await;
-        let even = Selector::Tags(vec![("even".into(), "yes".into())]);
-        match handle.send_text(even, &format!("{} s", began.elapsed().as_secs())).await {
+        let listeners = Selector::Tags(vec![("listens".into(), "yes".into())]);
+        match handle.send_text(listeners, &format!("{} s", began.elapsed().as_secs())).await {
             Ok(count) => println!("sent to {count}"),
             Err(error) => return println!("{error}"),
         }

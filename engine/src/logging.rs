@@ -167,9 +167,19 @@ pub(crate) fn is_obeyed(c: char) -> bool {
     matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// An address with the password in it, and parameters that are named like one, as `***`.
+/// An address, or a list of them with commas, with passwords in it, and parameters that are named like one, as `***`.
 #[must_use]
-pub fn redact(address: &str) -> String {
+pub fn redact(addresses: &str) -> String {
+    // A password may hold a comma: only one before a scheme parts two addresses.
+    let is_scheme =
+        |text: &str| text.split_once("://").is_some_and(|(scheme, _)| !scheme.contains(['/', '@', ',', ':']));
+    match addresses.match_indices(',').find(|(at, _)| is_scheme(addresses[at + 1..].trim_start())) {
+        Some((at, _)) => format!("{},{}", redact_one(&addresses[..at]), redact(&addresses[at + 1..])),
+        None => redact_one(addresses),
+    }
+}
+
+fn redact_one(address: &str) -> String {
     let (start, rest) = match address.split_once("://") {
         Some((scheme, rest)) => (format!("{scheme}://"), rest),
         None => (String::new(), address),
@@ -186,7 +196,7 @@ pub fn redact(address: &str) -> String {
     let user = match user.split_once(':') {
         Some((name, _)) => format!("{name}:***"),
         // NATS takes a token there.
-        None if start == "nats://" && !user.is_empty() => "***".to_owned(),
+        None if matches!(start.trim_start(), "nats://" | "tls://") && !user.is_empty() => "***".to_owned(),
         None => user.to_owned(),
     };
     format!("{start}{user}{}", redact_parameters(host))
@@ -249,6 +259,8 @@ mod tests {
             ("redis://:secret@localhost:6379/0", "redis://:***@localhost:6379/0"),
             ("amqp://guest:gu@est@rabbit/vhost", "amqp://guest:***@rabbit/vhost"),
             ("nats://token@host:4222", "nats://***@host:4222"),
+            ("tls://token@host", "tls://***@host"),
+            ("nats://u:p,q@a:1,nats://v:s@b, tls://token@c", "nats://u:***@a:1,nats://v:***@b, tls://***@c"),
             ("redis://user@host", "redis://user@host"),
             ("redis://u:pa/ss@host/0", "redis://u:***@host/0"),
             ("redis://[::1]:6379", "redis://[::1]:6379"),

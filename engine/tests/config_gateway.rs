@@ -199,7 +199,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("max_message_size: 1\n", "1: max_message_size: unknown key; did you mean max_message_size_kb?"),
     ("listen_adr: \":1\"\n", "1: listen_adr: unknown key; did you mean listen_addr?"),
     ("stream_redis:\n  adr: x\n", "2: stream_redis.adr: unknown key; did you mean addr?"),
-    ("stream_redis:\n  addr: http://u:s3cret@h\n", "2: stream_redis.addr: \"http\" is no scheme for it; it is written like redis:// or rediss://host"),
+    ("stream_redis:\n  addr: http://u:s3cret@h\n", "2: stream_redis.addr: \"http\" is no scheme for it; it is written like redis:// or rediss:// or unix://host"),
     ("stream_redis:\n  stream_name: \" \"\n", "2: stream_redis.stream_name: must not be empty"),
     ("stream_redis:\n  stream_name: \"a{json.b-c}\"\n", "2: stream_redis.stream_name: {json.b-c} names no JSON variable: it is written like {json.NAME:default}, of letters, digits and _"),
     ("stream_amqp:\n  routing_key: \"{tag.}\"\n", "2: stream_amqp.routing_key: {tag.} names no tag: it is written like {tag.NAME:default}"),

@@ -145,17 +145,18 @@ fn side_by_side_ab_finds_less_extra_work_and_says_what_it_cannot_do() {
     std::fs::remove_file(&file).unwrap();
     // On a busy machine the verdict may be invalid, or A differ from itself; what was measured is the same.
     assert!(code == Some(1) || code == Some(3), "{code:?} {errors}");
-    assert!(number(&report, "/estimate/low") > 1.1 && text.contains("side by side, 50 ms at a time"), "{text}");
+    assert!(number(&report, "/estimate/low") > 1.1 && text.contains("side by side, 20 ms at a time"), "{text}");
     let pairs = report["pairs"].as_array().unwrap();
     assert!(pairs.len() == 7 && pairs.iter().all(|pair| number(pair, "/a") > 0.0 && number(pair, "/canary") > 0.0));
-    assert_eq!(number(&report, "/slice_ms"), 50.0);
+    assert_eq!(number(&report, "/slice_ms"), 20.0);
     // Other figures are those of each side's own slices: nothing is lost between them.
     let (_, _, errors) = ab(&plain, &slow, &["--fail-on", "reach<-1%"]);
     assert!(errors.contains("A 1.0000  B 1.0000"), "{errors}");
     for (a, more, why) in [
         ("sleep 9", &[][..], "has none: where is it to listen"),
-        (&plain, &["--outstanding", "4", "--slice", "10ms"], "need an open loop"),
-        (&plain, &["--slice", "0s"], "--slice must be above 0"),
+        (&plain, &["--outstanding", "4", "--duration", "1s"], "need an open loop"),
+        (&plain, &["--slice", "1ms"], "--slice must be at least 5 ms"),
+        (&plain, &["--duration", "1h"], "may be 40 s at most"),
     ] {
         let more = [&["--subscribers", "2"], more].concat();
         let (code, _, errors) = output(&[&["ab", "--a", a, "--b", &slow, "--url", url, "--quiet"], &more[..]].concat());

@@ -86,6 +86,8 @@ fn an_idle_connection_has_a_price() {
     let shape = ["--connections", "400", "--messages", "3", "--server-pid", &pid, "--hold", "500ms"];
     let (code, report, errors) = run(&[&["idle", "--url", &url], &shape[..]].concat());
     assert_eq!(code, 0, "{errors}");
-    assert!(number(&report, "/private_dirty_bytes_per_connection") > 50.0, "{report:#}");
-    assert!(number(&report, "/idle_cpu_share") < 0.2, "{report:#}");
+    assert!(number(&report, "/server/private_dirty_bytes_per_connection") > 50.0, "{report:#}");
+    assert!(number(&report, "/server/rss_bytes") > number(&report, "/idle/rss_bytes_before"), "{report:#}");
+    assert!(number(&report, "/idle/cpu_share") < 0.2 && number(&report, "/connections/opened") == 400.0, "{report:#}");
+    assert_eq!((number(&report, "/sent"), number(&report, "/received")), (1200.0, 1200.0), "{report:#}");
 }

@@ -85,7 +85,17 @@ pub(super) fn unknown_key(word: &str, known: &[&str]) -> String {
 pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let limit = word.chars().count().div_ceil(3).max(2);
-    known.map(|known| (edits(&word, known), known)).min().filter(|(edits, _)| *edits <= limit).map(|(_, known)| known)
+    let turned = in_order(&word);
+    // `max_connections` is near to `connections_max`: one edit for the turn.
+    let distance = |known: &str| edits(&word, known).min(edits(&turned, &in_order(known)) + 1);
+    known.map(|known| (distance(known), known)).min().filter(|(edits, _)| *edits <= limit).map(|(_, known)| known)
+}
+
+/// The parts of a key in alphabetical order.
+fn in_order(key: &str) -> String {
+    let mut parts: Vec<&str> = key.split('_').collect();
+    parts.sort_unstable();
+    parts.join("_")
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours that make `b` of `a` (restricted Damerau–Levenshtein).
@@ -122,6 +132,7 @@ mod tests {
             ("shard", Some("shards")),
             ("shutdown_timeout", Some("shutdown_timeout_ms")),
             ("connection_per_ip_max", Some("connections_per_ip_max")),
+            ("max_connections_per_ip", Some("connections_per_ip_max")),
             ("banana_split", None),
             ("zzz", None),
         ] {

@@ -2,7 +2,8 @@
 //!
 //! `listen_addr` is `server.host` and `server.port` in one; `max_message_size_kb` is `message_bytes_max` and
 //! `frame_bytes_max` in one, of an endpoint or, at the root, of every gateway endpoint that names none of the three; an
-//! endpoint needs no `mode`. A file whose endpoints have no `mode` at all is read over the gateway preset.
+//! endpoint needs no `mode`. A file whose endpoints have no `mode` at all, or that has no endpoints, is read over the gateway
+//! preset.
 
 use serde_yaml::{Mapping, Value};
 
@@ -30,10 +31,11 @@ const ROOT_KEYS: [&str; 7] = [
     "prometheus",
 ];
 
-/// Whether it is wsgateway's: one of its keys, and endpoints without a mode.
+/// Whether it is wsgateway's: one of its keys, and endpoints without a mode or none at all.
 pub(super) fn is_its(file: &Value) -> bool {
-    let (Some(map), Some(endpoints)) = (file.as_mapping(), file.get("endpoints").and_then(Value::as_sequence)) else {
-        return false;
+    let Some(map) = file.as_mapping() else { return false };
+    let Some(endpoints) = file.get("endpoints").and_then(Value::as_sequence) else {
+        return !map.contains_key("endpoints") && ROOT_KEYS.iter().any(|key| map.contains_key(key));
     };
     let endpoints: Vec<_> = endpoints.iter().filter_map(Value::as_mapping).collect();
     !endpoints.is_empty()

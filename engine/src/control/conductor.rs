@@ -9,7 +9,7 @@ use axum::Router;
 use bytes::Bytes;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
-use tokio::time::{MissedTickBehavior, interval, timeout_at};
+use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
 
 use super::access::Access;
 use super::admin::Admin;
@@ -37,8 +37,11 @@ const ACTIVE_EVERY: Duration = Duration::from_secs(30);
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 /// How long a shard may take to answer a question about its books.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// Of the shutdown's time, what is kept to cut stragglers and say goodbye.
+/// Of the shutdown's time, what is kept to cut stragglers and say goodbye: to the shards' connections, to the event targets
+/// and the state, each a third, and to the admin port.
 const RESERVE: Duration = Duration::from_millis(300);
+/// Of that, what is left when the admin port must have closed.
+const MARGIN: Duration = Duration::from_millis(30);
 
 /// What others ask of the control thread.
 #[derive(Debug)]
@@ -127,8 +130,9 @@ impl Conductor {
         }
         manager.stopping();
         tokio::spawn(async move { manager.feed_while_stopping().await });
+        let began = Instant::now();
         let end = tokio::select! {
-            end = self.shut_down(&bell, desk) => end,
+            end = self.shut_down(&bell, desk, began) => end,
             stop = second_signal(&mut signals) => {
                 tracing::warn!("second signal: ending at once");
                 std::process::exit(i32::from(stop));
@@ -136,10 +140,21 @@ impl Conductor {
         };
         // The admin port closes last.
         drop(stop_admin);
-        if let Some(admin) = admin {
-            let _ = admin.await;
+        if let Some(mut admin) = admin {
+            let left = self.shutdown_limit().saturating_sub(began.elapsed() + MARGIN);
+            if timeout(left.clamp(MARGIN, RESERVE), &mut admin).await.is_err() {
+                admin.abort();
+                tracing::warn!("admin: connections cut at the deadline");
+            }
         }
+        // Before the line that is the last.
+        report_suppressed();
+        log_end(&end, began.elapsed());
         end
+    }
+
+    fn shutdown_limit(&self) -> Duration {
+        Duration::from_millis(self.config.server.shutdown_timeout_ms)
     }
 
     fn obey(&mut self, command: Command) {
@@ -194,11 +209,12 @@ impl Conductor {
         if let Some(control) = control {
             admin = admin.guarded(control);
         }
+        let limit = self.shutdown_limit();
         let task = tokio::spawn(async move {
             let stopped = async {
                 let _ = stopped.await;
             };
-            if let Err(error) = admin.serve(listener, stopped, RESERVE).await {
+            if let Err(error) = admin.serve(listener, stopped, limit).await {
                 tracing::error!("the admin port failed: {error}");
             }
         });
@@ -236,9 +252,8 @@ impl Conductor {
     }
 
     /// The phases, each at a barrier of all shards, until the deadline; then whoever is left is cut.
-    async fn shut_down(&mut self, bell: &Bell, mut desk: Desk) -> Report {
-        let began = Instant::now();
-        let limit = Duration::from_millis(self.config.server.shutdown_timeout_ms);
+    async fn shut_down(&mut self, bell: &Bell, mut desk: Desk, began: Instant) -> Report {
+        let limit = self.shutdown_limit();
         let deadline = began + limit.saturating_sub(RESERVE).max(limit / 2);
         self.health.advance(State::Draining);
         // Who asks from here on is told that the server shuts down.
@@ -262,12 +277,9 @@ impl Conductor {
             let _ = shard.join();
         }
         while desk.take_in(&mut self.node).await {}
-        desk.finish(deadline.max(Instant::now() + RESERVE / 2)).await;
+        desk.finish(deadline.max(Instant::now() + RESERVE / 3)).await;
         let mut end = Report { connections, ..Report::default() };
         reports.iter().for_each(|report| end.total.add(&report.total));
-        // Before the line that is the last.
-        report_suppressed();
-        log_end(&end, began.elapsed());
         end
     }
 

@@ -99,6 +99,10 @@ impl Shard {
             Some(reason) => return Err(Refusal::new(429, reason, "too many connections, try again later")),
             None => {}
         }
+        // RFC 9112 section 3.2.
+        if head.version_minor() == 1 && head.header("host").is_none() {
+            return Err(Refusal::new(400, Refused::Malformed, "the Host header is missing"));
+        }
         if self.serve_page(slot, head) {
             return Ok(());
         }

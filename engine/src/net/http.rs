@@ -6,9 +6,8 @@ use proto::handshake::Head;
 
 use crate::counters::{Ended, Refused};
 use crate::net::connection::Phase;
+use crate::net::page::page;
 use crate::shard::{Shard, log};
-
-const DEMO_PAGE: &str = include_str!("../../assets/demo.html");
 
 /// Lets the page do what it does and nothing else; it loads nothing.
 const DEMO_HEADERS: &str = "Content-Type: text/html; charset=utf-8\r\n\
@@ -39,7 +38,7 @@ fn reason_phrase(status: u16) -> &'static str {
 /// Headers that belong to a status.
 fn headers_of(status: u16) -> String {
     match status {
-        405 => "Allow: GET, HEAD\r\n".to_owned(),
+        405 => "Allow: GET\r\n".to_owned(),
         426 => "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n".to_owned(),
         429 | 503 => format!("Retry-After: {RETRY_AFTER_SECONDS}\r\n"),
         _ => String::new(),
@@ -53,8 +52,9 @@ impl Shard {
         if !wanted || !matches!(head.method(), "GET" | "HEAD") {
             return false;
         }
-        let body = if head.method() == "HEAD" { "" } else { DEMO_PAGE };
-        self.answer(slot, 200, DEMO_HEADERS, body, DEMO_PAGE.len());
+        let page = page(&self.config.endpoints);
+        let body = if head.method() == "HEAD" { "" } else { &page };
+        self.answer(slot, 200, DEMO_HEADERS, body, page.len());
         true
     }
 

@@ -9,6 +9,7 @@ pub(crate) mod flush;
 pub(crate) mod handshake;
 pub(crate) mod http;
 pub(crate) mod outbox;
+pub(crate) mod page;
 mod poll_port;
 pub(crate) mod port;
 pub(crate) mod queued;

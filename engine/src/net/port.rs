@@ -184,7 +184,7 @@ impl Port {
         each!(self, port => port.arm_timeout(now_us, deadline_us))
     }
 
-    /// Collects what has happened without waiting.
+    /// Begins to collect what has happened, without waiting; [`Port::next_event`] collects the rest.
     pub(crate) fn reap(&mut self, now_us: u64) {
         each!(self, port => port.reap(now_us));
     }

@@ -27,7 +27,7 @@ pub(crate) struct Sending {
     pub socket: RawFd,
     /// Which of the flush's slices are its own.
     pub slices: Range<usize>,
-    /// The connection ends with it.
+    /// FIN follows at once. Never set for TLS, whose close_notify is a send of its own.
     pub is_last: bool,
 }
 

@@ -290,6 +290,7 @@ impl Shard {
             CloseCode::TRY_AGAIN_LATER | CloseCode::INTERNAL => Ended::Internal,
             _ => Ended::Protocol,
         };
+        self.log_closing(slot, &error.to_string());
         let connection = self.connections.at_mut(slot);
         connection.ended.get_or_insert(reason);
         if connection.closing.on_sent() {
@@ -306,6 +307,10 @@ impl Shard {
         if connection.phase != Phase::Open {
             return;
         }
+        if matches!(reason, Ended::Protocol | Ended::Policy | Ended::Pong | Ended::Internal) {
+            self.log_closing(slot, text);
+        }
+        let connection = self.connections.at_mut(slot);
         connection.ended.get_or_insert(reason);
         connection.closing.on_sent();
         connection.phase = Phase::Closing;

@@ -62,7 +62,7 @@ pub(crate) struct RingPort {
     slots: Vec<Slot>,
     listener: RawFd,
     accepting: bool,
-    /// Slots whose receive shall be armed at the next reap, after buffers went back.
+    /// Slots whose receive shall be armed at the beginning of the next turn, after buffers went back.
     rearm: Vec<u32>,
     closed: VecDeque<ConnectionId>,
     /// Deadlines of the timeouts under way, latest first; few.

@@ -234,6 +234,7 @@ impl Shard {
         let config = &router.endpoint(connection.endpoint).config;
         let due = |since: u32, limit: u64| limit > 0 && u64::from(now.wrapping_sub(since)) >= limit;
         if connection.flags.blocked && due(connection.progress_ms, config.write_timeout_ms) {
+            self.log_closing(slot, "it takes nothing of what it is sent");
             return self.end(slot, Ended::Write, true);
         }
         if connection.unparsed.is_some() || connection.flags.paused {

@@ -11,6 +11,8 @@ const LINES_PER_SECOND: u32 = 5;
 pub(crate) static ACCEPT: RateLimited = RateLimited::new("failed accepts", LINES_PER_SECOND);
 /// Refused connections and handshakes.
 pub(crate) static REFUSED: RateLimited = RateLimited::new("refused connections", LINES_PER_SECOND);
+/// Connections that we end, for what the other side did or left undone.
+pub(crate) static CLOSED: RateLimited = RateLimited::new("closed connections", LINES_PER_SECOND);
 /// Slow consumers.
 pub(crate) static SLOW: RateLimited = RateLimited::new("slow consumers", LINES_PER_SECOND);
 /// Messages that chat does not take.
@@ -20,7 +22,7 @@ pub(crate) static TLS: RateLimited = RateLimited::new("TLS failures", LINES_PER_
 
 /// Says how many lines were left out, if any were.
 pub(crate) fn report_suppressed() {
-    [&ACCEPT, &REFUSED, &SLOW, &CHAT, &TLS].into_iter().for_each(RateLimited::report);
+    [&ACCEPT, &REFUSED, &CLOSED, &SLOW, &CHAT, &TLS].into_iter().for_each(RateLimited::report);
 }
 
 /// A warning, unless there are too many of its kind.
@@ -37,8 +39,18 @@ impl Shard {
 
     pub(crate) fn log_end(&self, slot: u32, reason: Ended) {
         self.log_connection(|| {
-            format!("WebSocket disconnected: {} ({reason})", self.connections.at(slot).peer_address())
+            let peer = self.connections.at(slot).peer_address();
+            if reason == Ended::Client {
+                format!("WebSocket disconnected: {peer}")
+            } else {
+                format!("WebSocket disconnected: {peer} ({reason})")
+            }
         });
+    }
+
+    /// Why we end a connection that the client would have kept.
+    pub(crate) fn log_closing(&self, slot: u32, text: &str) {
+        warn(&CLOSED, || format!("closed {}: {text}", self.connections.at(slot).peer_address()));
     }
 
     fn log_connection(&self, text: impl FnOnce() -> String) {

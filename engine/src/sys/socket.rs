@@ -1,4 +1,4 @@
-//! Socket options and descriptors, by system call.
+//! Sockets by system call: what one send is, options, descriptors.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;

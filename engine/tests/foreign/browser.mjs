@@ -177,6 +177,20 @@ await check('nothing was loaded from elsewhere, and no page complained', async (
   assert.deepEqual(complaints, []);
 });
 
+await check('a chat server\'s own page finds its chat, and offers nothing else', async () => {
+  const chat = await startServer({ args: ['start'] });
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  await page.goto(`http://127.0.0.1:${chat.port}/`);
+  await connected(page);
+  assert.deepEqual(await page.locator('[name=mode]:visible').evaluateAll(radios => radios.map(radio => radio.value)), ['chat']);
+  await say(page, 'the kettle is on');
+  await heard(page, 'the kettle is on');
+  await context.close();
+  chat.kill('SIGTERM');
+  assert.equal(await chat.ended, 0, chat.log());
+});
+
 await check('SIGTERM ends the server with 0 while pages are open', async () => {
   server.kill('SIGTERM');
   assert.equal(await server.ended, 0, server.log());

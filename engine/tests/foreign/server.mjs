@@ -7,13 +7,13 @@ import { join } from 'node:path';
 const START_MS = 20_000;
 
 /** A running server: `port`, `log()`, `kill(signal)`; `ended` resolves to its exit code, or to the signal's name. */
-export async function startServer({ port = 0, driver = 'auto', shards = 2 } = {}) {
+export async function startServer({ port = 0, driver = 'auto', shards = 2, args = [] } = {}) {
   const bin = process.env.RINGRELAY_BIN;
   if (!bin) throw new Error('RINGRELAY_BIN is not set: give the path of the ringrelay binary');
   const home = mkdtempSync(join(tmpdir(), 'ringrelay-'));
   const config = join(home, 'config.yaml');
   writeFileSync(config, `server: {host: 127.0.0.1, port: ${port}, shards: ${shards}, driver: ${driver}}\nmetrics: {enabled: false}\n`);
-  const child = spawn(bin, ['--config', config], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const child = spawn(bin, [...args, '--config', config], { stdio: ['ignore', 'ignore', 'pipe'] });
   let log = '';
   const ended = new Promise(resolve => child.once('close', (code, signal) => {
     rmSync(home, { recursive: true, force: true });

@@ -258,7 +258,7 @@ pub(crate) struct AbArgs {
     #[arg(long, value_name = "COMMAND")]
     pub(crate) b: String,
     /// Side by side: how long a server has the load at a time.
-    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = units::duration_ns)]
+    #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = units::duration_ns)]
     pub(crate) slice: u64,
     /// Pairs of runs.
     #[arg(long, value_name = "N", default_value_t = 10)]

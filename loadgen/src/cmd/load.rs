@@ -48,9 +48,9 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, (Exit, String)> {
 /// What is wrong with them.
 pub(super) fn run_load(args: &RunArgs) -> Result<(Load, Option<Slo>), (Exit, String)> {
     if let Some(path) = &args.scenario {
-        return scenario_load(args, path).map_err(usage);
+        return scenario_load(args, path);
     }
-    let target = target(&args.target, None).map_err(usage)?;
+    let target = target(&args.target, None)?;
     let pacing = match args.outstanding {
         Some(_) if args.subscribers == 0 => return Err(usage("--outstanding needs --subscribers".into())),
         Some(window) => Pacing::Outstanding(window),
@@ -61,8 +61,8 @@ pub(super) fn run_load(args: &RunArgs) -> Result<(Load, Option<Slo>), (Exit, Str
     Ok((load, args.traffic.slo.clone()))
 }
 
-fn scenario_load(args: &RunArgs, path: &Path) -> Result<(Load, Option<Slo>), String> {
-    let scenario = Scenario::read(path)?;
+fn scenario_load(args: &RunArgs, path: &Path) -> Result<(Load, Option<Slo>), (Exit, String)> {
+    let scenario = Scenario::read(path).map_err(usage)?;
     let target = target(&args.target, scenario.url.as_deref())?;
     let defaults = Defaults {
         seed: scenario.seed,
@@ -70,8 +70,8 @@ fn scenario_load(args: &RunArgs, path: &Path) -> Result<(Load, Option<Slo>), Str
         connect_jitter_ns: scenario.connect.jitter,
         phases: scenario.phases,
     };
-    let common = common(&args.target, &args.traffic, defaults)?;
-    let load = scenario.load(&target, &common).map_err(|e| format!("{}: {e}", path.display()))?;
+    let common = common(&args.target, &args.traffic, defaults).map_err(usage)?;
+    let load = scenario.load(&target, &common).map_err(|e| usage(format!("{}: {e}", path.display())))?;
     Ok((load, args.traffic.slo.clone().or(scenario.slo)))
 }
 
@@ -80,7 +80,7 @@ fn scenario_load(args: &RunArgs, path: &Path) -> Result<(Load, Option<Slo>), Str
 /// # Errors
 /// As [`run`].
 pub(crate) fn echo(args: &EchoArgs) -> Result<Exit, (Exit, String)> {
-    let target = target(&args.target, None).map_err(usage)?;
+    let target = target(&args.target, None)?;
     let pacing = match (args.depth, args.traffic.rate) {
         (None, Some(rate)) => Pacing::Rate(rate),
         (depth, _) => Pacing::Outstanding(depth.unwrap_or(1)),
@@ -112,13 +112,18 @@ pub(crate) fn storm(args: &StormArgs) -> Result<Exit, (Exit, String)> {
 }
 
 /// Checks and resolves the URL; `or` is the scenario's.
-pub(super) fn target(args: &TargetArgs, or: Option<&str>) -> Result<Target, String> {
-    let url = WsUrl::parse(args.url.as_deref().or(or).ok_or("--url is needed")?)?;
-    let address = url.resolve()?;
+///
+/// # Errors
+/// What is wrong with it, or that its host has no address.
+pub(super) fn target(args: &TargetArgs, or: Option<&str>) -> Result<Target, (Exit, String)> {
+    let text = args.url.as_deref().or(or).ok_or_else(|| usage("--url is needed".into()))?;
+    let url = WsUrl::parse(text).map_err(usage)?;
     if !url.is_secure && (args.ca.is_some() || args.insecure) {
-        return Err("--ca and --insecure are for wss:// only".into());
+        return Err(usage("--ca and --insecure are for wss:// only".into()));
     }
-    let tls = url.is_secure.then(|| Tls::new(url.bare_host(), args.ca.as_deref(), args.insecure)).transpose()?;
+    let tls = url.is_secure.then(|| Tls::new(url.bare_host(), args.ca.as_deref(), args.insecure)).transpose();
+    let tls = tls.map_err(usage)?;
+    let address = url.resolve().map_err(|why| (Exit::Failed, why))?;
     Ok(Target { url, address, tls, headers: args.headers.clone(), subprotocols: args.subprotocols.clone() })
 }
 
@@ -152,9 +157,10 @@ pub(super) fn find_beside(
 ) -> Result<(Findings, LoadFacts), (Exit, String)> {
     let files =
         limits::raise_open_files().map_err(|e| (Exit::Failed, format!("cannot raise the open-file limit: {e}")))?;
-    let needed = load.connections.len() as u64 + SPARE_FILES;
+    let runs = meeting.as_ref().map_or(1, |meeting| meeting.runs());
+    let connections = load.connections.len() * runs;
+    let needed = connections as u64 + SPARE_FILES;
     if files < needed {
-        let connections = load.connections.len();
         return Err(usage(format!(
             "{connections} connections need {needed} open files, the hard limit is {files} (ulimit -Hn)"
         )));

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::findings::{Connections, Findings};
 use super::happenings::Happenings;
-use super::meeting::Meeting;
+use super::meeting::{CALLED_OFF, Meeting};
 use super::outcome::Outcome;
 use super::shared::{Note, Progress, Schedule, Shared, Stage};
 use super::timeline::Timeline;
@@ -193,9 +193,6 @@ impl Conductor<'_> {
             if let Some(start_ns) = meeting.start_ns() {
                 return Some(start_ns);
             }
-            if meeting.is_off() {
-                self.failure = Some("the run beside it failed".into());
-            }
             self.look(LOOK);
             self.judge();
         }
@@ -282,6 +279,8 @@ impl Conductor<'_> {
             self.failure = Some(format!("{what} ended before the run did: {}", self.reasons()));
         } else if signal::asked_to_stop() {
             self.failure = Some("stopped by a signal".into());
+        } else if self.options.meeting.as_ref().is_some_and(|meeting| meeting.is_off()) {
+            self.failure = Some(CALLED_OFF.into());
         }
     }
 

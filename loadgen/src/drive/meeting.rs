@@ -6,12 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use crate::sys::clock::now_ns;
 
+/// Why a run ends that was called off.
+pub(crate) const CALLED_OFF: &str = "the run beside it failed";
+
 /// From the last arrival to the first message, in ns.
 const LEAD_NS: u64 = 20_000_000;
 
 /// See the module's description.
 #[derive(Debug)]
 pub(crate) struct Meeting {
+    runs: usize,
     awaited: AtomicUsize,
     is_off: AtomicBool,
     start_ns: OnceLock<u64>,
@@ -20,7 +24,12 @@ pub(crate) struct Meeting {
 impl Meeting {
     /// Of so many runs.
     pub(crate) fn new(runs: usize) -> Self {
-        Self { awaited: AtomicUsize::new(runs), is_off: AtomicBool::new(false), start_ns: OnceLock::new() }
+        Self { runs, awaited: AtomicUsize::new(runs), is_off: AtomicBool::new(false), start_ns: OnceLock::new() }
+    }
+
+    /// How many meet.
+    pub(crate) fn runs(&self) -> usize {
+        self.runs
     }
 
     /// One more is ready; to be called once by each.
@@ -30,7 +39,7 @@ impl Meeting {
         }
     }
 
-    /// One of them will not come, or has ended.
+    /// One of them has failed: there is no sense in the others.
     pub(crate) fn call_off(&self) {
         self.is_off.store(true, Ordering::Release);
     }

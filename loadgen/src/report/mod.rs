@@ -62,6 +62,9 @@ pub(crate) struct Report {
     pub(crate) server: Option<ServerReport>,
     /// The server's own counters that changed in the measured window: [before, after] by name and labels.
     pub(crate) server_metrics: BTreeMap<String, (f64, f64)>,
+    /// Of an idle run; its `server` is that of the time in which nothing happened.
+    #[serde(default)]
+    pub(crate) idle: Option<IdleReport>,
     pub(crate) storm: Option<StormReport>,
     /// What happened during the measurement, by the scenario.
     #[serde(default)]
@@ -80,6 +83,19 @@ pub(crate) struct EventReport {
     /// Seconds after the beginning of the measurement.
     pub(crate) at: f64,
     pub(crate) what: String,
+}
+
+/// What an idle run has beside its connections and the server's memory.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct IdleReport {
+    /// Exchanged before the silence.
+    pub(crate) messages_per_connection: u32,
+    /// The server's memory before the first connection.
+    pub(crate) rss_bytes_before: Option<u64>,
+    /// CPU time / elapsed time of the server while nothing happened.
+    pub(crate) cpu_share: Option<f64>,
+    /// How long that was.
+    pub(crate) seconds: f64,
 }
 
 /// Connections that were cut at once and came back.
@@ -138,6 +154,7 @@ impl Report {
             latency_us: distributions.latencies(found.counts.lost + found.counts.corrupted),
             server: ServerReport::new(found),
             server_metrics: window.server_metrics.clone(),
+            idle: None,
             storm: found.cuts.as_ref().map(|storm| StormReport {
                 cut: storm.cut,
                 recovered: storm.recovered,

@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 pub(crate) fn now_ns() -> u64 {
     static EPOCH: OnceLock<u64> = OnceLock::new();
     let now = read_ns(libc::CLOCK_MONOTONIC);
-    now - *EPOCH.get_or_init(|| now)
+    // Another thread may have read a later first time in between.
+    now.saturating_sub(*EPOCH.get_or_init(|| now))
 }
 
 /// CPU time of the calling thread in nanoseconds: stands still while the thread has no core.

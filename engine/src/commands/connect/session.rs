@@ -23,6 +23,11 @@ const MESSAGES_PER_TURN: usize = 256;
 /// How long the server may take to answer our Close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// At the end of the input: closes when nothing has come for so long …
+const LISTEN_ON: Duration = Duration::from_millis(250);
+/// … and at the latest after so long.
+const LISTEN_ON_MAX: Duration = Duration::from_secs(2);
+
 /// How a connection ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -44,13 +49,16 @@ pub(super) struct Session {
     /// When the server was last heard.
     heard: Instant,
     pinged: bool,
+    /// When the last line of the input was sent.
+    finished: Option<Instant>,
     /// When we sent a Close.
     closed: Option<Instant>,
 }
 
 impl Session {
     pub(super) fn new(socket: WebSocket<Stream>) -> Self {
-        Self { socket, more: false, blocked: false, heard: Instant::now(), pinged: false, closed: None }
+        let heard = Instant::now();
+        Self { socket, more: false, blocked: false, heard, pinged: false, finished: None, closed: None }
     }
 
     /// What to wait on, and for what.
@@ -61,7 +69,11 @@ impl Session {
 
     /// When to look at it again though nothing is ready.
     pub(super) fn deadline(&self) -> Instant {
-        if self.more { Instant::now() } else { self.due() }
+        let due = match self.finished {
+            Some(finished) if self.closed.is_none() => self.due().min(self.listens_until(finished)),
+            _ => self.due(),
+        };
+        if self.more { Instant::now() } else { due }
     }
 
     /// When the server's silence must be answered.
@@ -125,6 +137,9 @@ impl Session {
             let written = match input.pop() {
                 Some(line) => self.socket.write(Message::text(line)),
                 None if input.is_finished() => {
+                    if !self.has_listened_on() {
+                        return None;
+                    }
                     self.close();
                     continue;
                 }
@@ -134,6 +149,18 @@ impl Session {
                 return self.blocked_or_lost(&error);
             }
         }
+    }
+
+    /// At the end of the input: whether what the last lines have caused has come, their own echo above all. That is when
+    /// nothing has come for a while.
+    fn has_listened_on(&mut self) -> bool {
+        let now = Instant::now();
+        let finished = *self.finished.get_or_insert(now);
+        now >= self.listens_until(finished)
+    }
+
+    fn listens_until(&self, finished: Instant) -> Instant {
+        (self.heard.max(finished) + LISTEN_ON).min(finished + LISTEN_ON_MAX)
     }
 
     /// Begins the closing handshake.

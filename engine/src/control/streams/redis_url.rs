@@ -63,11 +63,12 @@ impl RedisConnection {
     }
 }
 
-/// Whether a command is done; false if the user may not use it.
+/// Whether a command is done; false if the user may not use it, or whatever answers does not know it.
 fn allowed(done: RedisResult<()>) -> Result<bool, Failure> {
     match done {
         Ok(()) => Ok(true),
         Err(error) if error.code() == Some("NOPERM") => Ok(false),
+        Err(error) if error.detail().is_some_and(|detail| detail.starts_with("unknown command")) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -27,7 +27,7 @@ use crate::gateway::Tags;
 /// How long an `open` event, and what follows it, waits for the state of its connection.
 const HOLD_MAX: Duration = Duration::from_secs(1);
 /// How long a flush has in any case.
-const FLUSH_MIN: Duration = Duration::from_millis(250);
+const FLUSH_MIN: Duration = Duration::from_millis(100);
 /// Connections written in one transaction.
 const BATCH_MAX: usize = 256;
 /// Ended connections remembered, to be removed when the Redis is back: 32 MB of memory.

@@ -55,8 +55,7 @@ struct Pair {
     /// A's second run.
     #[serde(skip_serializing_if = "Option::is_none")]
     canary: Option<f64>,
-    /// Absent where they ran side by side.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// `null` where they ran side by side.
     is_a_first: Option<bool>,
 }
 
@@ -76,23 +75,17 @@ pub(crate) fn ab(args: &AbArgs) -> Result<Exit, (Exit, String)> {
     if args.pairs < pairs_min {
         return Err(usage(format!("a confidence of {} needs at least {pairs_min} pairs", args.confidence)));
     }
-    if args.slice == 0 {
-        return Err(usage("--slice must be above 0".into()));
-    }
     if args.run.ceiling.ceiling {
         return Err(usage("ab compares servers under one generator: --ceiling is for run and echo".into()));
     }
-    let is_side_by_side = side_by_side::is_asked_for(args);
-    if is_side_by_side {
-        side_by_side::check(args)?;
-    }
+    let is_side_by_side = side_by_side::is_asked_for(args)?;
     let mut live = live(&args.run.target)?;
     let (mut pairs, mut invalid_runs) = (Vec::new(), 0);
     let arms = if args.canary { 3 } else { 2 };
     let seed = args.run.target.seed.unwrap_or(1);
     for (index, order) in orders(args.pairs, arms, seed).into_iter().enumerate() {
         let (values, invalid) = if is_side_by_side {
-            side_by_side::measure(args, arms, seed.wrapping_mul(1000) + index as u64)?
+            side_by_side::measure(args, arms, seed.wrapping_mul(1000).wrapping_add(index as u64))?
         } else {
             one_by_one(args, &order, &mut live)?
         };

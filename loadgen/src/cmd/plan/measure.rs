@@ -60,7 +60,7 @@ fn observe(
     args: &PlanArgs,
     live: &mut Live,
 ) -> Result<(Observation, u32), (Exit, String)> {
-    let load = load_of(shape, args).map_err(usage)?;
+    let load = load_of(shape, args)?;
     let mut server = Server::start(command)?;
     server.wait_until_it_listens(load.address)?;
     let shards = match &args.target.server_metrics {
@@ -79,7 +79,7 @@ fn observe(
     }
 }
 
-fn load_of(shape: &Shape, args: &PlanArgs) -> Result<Load, String> {
+fn load_of(shape: &Shape, args: &PlanArgs) -> Result<Load, (Exit, String)> {
     let target = target(&args.target, None)?;
     let connect_rate = args.target.connect_rate;
     let common = Common {
@@ -88,18 +88,19 @@ fn load_of(shape: &Shape, args: &PlanArgs) -> Result<Load, String> {
         spread: if shape.burst > 1 { Spread::Burst(u64::from(shape.burst)) } else { Spread::Uniform },
         sources: args.target.source_ip.clone().map(|sources| sources.0).unwrap_or_default(),
         connect_rate,
-        connect_jitter_ns: load::connect_jitter_ns(args.target.jitter, connect_rate)?,
+        connect_jitter_ns: load::connect_jitter_ns(args.target.jitter, connect_rate).map_err(usage)?,
         warmup_ns: args.warmup,
         measure_ns: args.duration,
         drain_ns: DRAIN_NS,
         ..Common::default()
     };
-    if shape.rate > 0.0 {
+    let load = if shape.rate > 0.0 {
         build::rooms(&target, &common, shape.topics, shape.subscribers, shape.publishers, shape.rate)
     } else {
         let everybody = shape.subscribers + shape.publishers;
         build::rooms(&target, &common, shape.topics, everybody, 0, 0.0)
-    }
+    };
+    load.map_err(usage)
 }
 
 /// Shards of ringrelay, which has a series for each; of another server 1.
