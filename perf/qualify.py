@@ -6,7 +6,7 @@
     perf/qualify.py write                        perf/QUALIFICATION.md from all that was run
 
 Each patch of perf/qualification/ is applied to a copy of HEAD and built; a copy without any is built beside them. Every
-run counts, none is repeated because of its outcome: results are appended to target/qualify/runs.json, with the commit.
+run counts, none is repeated because of its outcome: results are appended to perf/qualification/runs.json, with the commit.
 Exit: 0 done, 1 a gate missed its own regression or raised a false alarm, 2 usage or set-up.
 """
 
@@ -24,8 +24,8 @@ from compare import machine
 from revisions import ROOT, TARGET, Failure, build, capture, unpack
 
 OUT = TARGET / "qualify"
-RUNS = OUT / "runs.json"
 PATCHES = ROOT / "perf" / "qualification"
+RUNS = PATCHES / "runs.json"
 PAGE = ROOT / "perf" / "QUALIFICATION.md"
 # The figure that must show each regression.
 SHOWS = {"work": "instructions", "system-call": "kernel_system_calls", "allocation": "allocations", "connection": "held_bytes"}
@@ -55,16 +55,24 @@ def kept():
 
 def keep(run):
     """Appends a run as soon as it is over: what was run is published."""
-    OUT.mkdir(parents=True, exist_ok=True)
     stamp = {"commit": commit(), "at": time.strftime("%Y-%m-%d %H:%M"), "load": Path("/proc/loadavg").read_text().split()[0]}
-    RUNS.write_text(json.dumps([*kept(), {**stamp, **run}], indent=1))
+    lines = ",\n".join(json.dumps(one) for one in [*kept(), {**stamp, **run}])
+    RUNS.write_text(f"[\n{lines}\n]\n")
+
+
+def judged(variant, figures, problems):
+    """A run of the deterministic gate: how many figures were over, in how many gates the one that shows the variant, and
+    the first of these, else of all."""
+    own = [problem for problem in problems if f": {SHOWS.get(variant)} " in problem]
+    first = (own or problems or [""])[0].removesuffix(" against the merge base")
+    return {"gate": variant, "figures": figures, "over": len(problems), "own": len(own), "first": first}
 
 
 def run_gate(runs, variants):
     """Each variant against HEAD itself, by the limits relative to a merge base."""
     base = gate.run_all(binary("base", "gate"), [])
     if faults := [f"{one.name}: {one.fault}" for one in base if one.fault]:
-        keep({"gate": SAME, "figures": sum(len(one.figures) for one in base), "problems": faults})
+        keep(judged(SAME, sum(len(one.figures) for one in base), faults))
         raise Failure("; ".join(faults))
     tolerance = tomllib.loads(gate.BUDGETS.read_text())["tolerance"]["base"]
     gate.OUT.mkdir(parents=True, exist_ok=True)
@@ -75,7 +83,7 @@ def run_gate(runs, variants):
             problems, _ = gate.against_base(gates, base, tolerance)
             problems += [f"{one.name}: {one.fault}" for one in gates if one.fault]
             figures = sum(len(one.figures) for one in gates)
-            keep({"gate": variant, "figures": figures, "problems": problems, "seconds": round(time.monotonic() - began)})
+            keep({**judged(variant, figures, problems), "seconds": round(time.monotonic() - began)})
             print(f"run {number + 1}, {variant}: {len(problems)} of {figures} figures over", flush=True)
 
 
@@ -97,9 +105,8 @@ def run_ab(same, worse, scenarios, extra):
 def caught(run):
     """What a run of the deterministic gate means for its variant."""
     if run["gate"] == SAME:
-        return "no alarm" if not run["problems"] else "FALSE ALARM"
-    shown = [problem for problem in run["problems"] if f": {SHOWS[run['gate']]} " in problem]
-    return f"caught, by {SHOWS[run['gate']]} in {len(shown)} gates" if shown else "MISSED"
+        return "no alarm" if not run["over"] else "FALSE ALARM"
+    return f"caught, by {SHOWS[run['gate']]} in {run['own']} gates" if run["own"] else "MISSED"
 
 
 def write():
@@ -114,9 +121,7 @@ def write():
               "`perf/gate.py`, each figure against the same of HEAD, 1 % allowed.", "",
               "| run | commit | load of the machine | variant | figures over | | the first of them |", "| ---: | --- | ---: | --- | ---: | --- | --- |"]  # fmt: skip
     for number, run in enumerate(gates, 1):
-        own = [problem for problem in run["problems"] if f": {SHOWS.get(run['gate'])} " in problem] or run["problems"]
-        first = own[0].removesuffix(" against the merge base") if own else ""
-        lines.append(f"| {number} | {run['commit']} | {run['load']} | {run['gate']} | {len(run['problems'])} of {run['figures']} | {caught(run)} | {first} |")
+        lines.append(f"| {number} | {run['commit']} | {run['load']} | {run['gate']} | {run['over']} of {run['figures']} | {caught(run)} | {run['first']} |")
     lines += ["", "## Comparisons in pairs", "", "`perf/ab.py`: server CPU-µs per delivery at 60 % of a core, 98 % intervals, base against itself in the same pairs.", ""]
     head = AB_HEAD.replace("| scenario", "| run | load | variant | scenario").replace("| --- | ---: | ---: | ---: | ---: | ---: | --- |", "| ---: | ---: | --- | --- | ---: | ---: | ---: | ---: | ---: | --- |")
     lines.append(head if pairs else "None was run yet: they need a machine that does nothing else.")
