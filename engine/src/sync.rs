@@ -1,16 +1,16 @@
-//! The atomics of the lock-free code: std's in a build, loom's under `--cfg ringrelay_loom`.
+//! The atomics of the lock-free code: std's in a build, loom's under the feature `loom`.
 //!
 //! The cfg is our own and not `loom`, because tokio and others change their API under that one. loom sees atomics but
 //! not plain memory, so whoever shares plain memory declares its accesses to a [`Touched`].
 
 use std::ops::Range;
 
-#[cfg(ringrelay_loom)]
+#[cfg(feature = "loom")]
 pub(crate) use loom::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, fence},
 };
-#[cfg(not(ringrelay_loom))]
+#[cfg(not(feature = "loom"))]
 pub(crate) use std::sync::{
     Arc,
     atomic::{AtomicBool, AtomicU64, AtomicUsize, fence},
@@ -19,11 +19,11 @@ pub(crate) use std::sync::{
 /// Stands for shared plain memory, cell by cell: under loom, two accesses to a cell of which one is a write fail the
 /// model unless one happens before the other. Nothing at all in a build.
 pub(crate) struct Touched {
-    #[cfg(ringrelay_loom)]
+    #[cfg(feature = "loom")]
     cells: Vec<loom::cell::UnsafeCell<()>>,
 }
 
-#[cfg(not(ringrelay_loom))]
+#[cfg(not(feature = "loom"))]
 impl Touched {
     /// Memory of that many cells, untouched.
     #[inline]
@@ -40,7 +40,7 @@ impl Touched {
     pub(crate) fn write(&self, _cells: Range<usize>) {}
 }
 
-#[cfg(ringrelay_loom)]
+#[cfg(feature = "loom")]
 impl Touched {
     pub(crate) fn new(cells: usize) -> Self {
         Self { cells: (0..cells).map(|_| loom::cell::UnsafeCell::new(())).collect() }

@@ -136,7 +136,7 @@ fn side_by_side_ab_finds_less_extra_work_and_says_what_it_cannot_do() {
     let plain = format!("{} peer fanout --listen 127.0.0.1:{{port}}", env!("CARGO_BIN_EXE_loadgen"));
     let slow = format!("{plain} --work-ns 20000");
     let (url, file) = ("ws://127.0.0.1:{port}/", temporary("side.json"));
-    let shape = ["--pairs", "7", "--subscribers", "20", "--rate", "400", "--warmup", "100ms", "--duration", "600ms"];
+    let shape = ["--pairs", "7", "--subscribers", "20", "--rate", "400", "--warmup", "40ms", "--duration", "240ms"];
     let ab = |a: &str, b: &str, more: &[&str]| {
         output(&[&["ab", "--a", a, "--b", b, "--url", url, "--quiet", "--json", str(&file)], &shape[..], more].concat())
     };

@@ -81,7 +81,7 @@ fn for_each_bit(mut word: u64, mut each: impl FnMut(usize)) {
     }
 }
 
-#[cfg(all(test, not(ringrelay_loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use std::collections::BTreeSet;
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -175,7 +175,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, ringrelay_loom))]
+#[cfg(all(test, feature = "loom"))]
 mod loom_tests {
     use std::sync::atomic::Ordering::Relaxed;
 

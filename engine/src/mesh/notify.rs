@@ -126,7 +126,7 @@ impl Signal for EventFd {
     }
 }
 
-#[cfg(all(test, not(ringrelay_loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use std::thread;
 
@@ -225,7 +225,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, ringrelay_loom))]
+#[cfg(all(test, feature = "loom"))]
 mod loom_tests {
     use loom::sync::{Arc, Condvar, Mutex};
     use loom::thread;

@@ -382,7 +382,7 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     bytes.try_into().expect("the slice was cut to this length")
 }
 
-#[cfg(all(test, not(ringrelay_loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use std::collections::{BTreeSet, VecDeque};
     use std::sync::Arc;
@@ -606,7 +606,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, ringrelay_loom))]
+#[cfg(all(test, feature = "loom"))]
 mod loom_tests {
     use loom::thread;
 

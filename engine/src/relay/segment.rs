@@ -454,7 +454,7 @@ impl Memory {
     }
 }
 
-#[cfg(all(test, not(ringrelay_loom)))]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests {
     use std::thread;
 
@@ -766,7 +766,7 @@ mod tests {
     }
 }
 
-#[cfg(all(test, ringrelay_loom))]
+#[cfg(all(test, feature = "loom"))]
 mod loom_tests {
     use loom::thread;
 
