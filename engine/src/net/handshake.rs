@@ -99,11 +99,9 @@ impl Shard {
             Some(reason) => return Err(Refusal::new(429, reason, "too many connections, try again later")),
             None => {}
         }
-        // RFC 9112 section 3.2.
-        if head.version_minor() == 1 && head.header("host").is_none() {
-            return Err(Refusal::new(400, Refused::Malformed, "the Host header is missing"));
-        }
-        if self.serve_page(slot, head) {
+        if self.wants_page(head) {
+            require_host(head)?;
+            self.serve_page(slot, head);
             return Ok(());
         }
         if let Some(begun) = self.begin_request(slot, head) {
@@ -158,6 +156,14 @@ impl Shard {
         self.resume_parsing(slot);
         self.arm_timer(slot);
     }
+}
+
+/// RFC 9112 section 3.2, for requests that are no upgrades; those are checked with the rest of theirs.
+pub(crate) fn require_host(head: &Head<'_>) -> Result<(), Refusal> {
+    if head.version_minor() == 1 && head.header("host").is_none() {
+        return Err(Refusal::new(400, Refused::Malformed, "the Host header is missing"));
+    }
+    Ok(())
 }
 
 fn refusal_of(error: UpgradeError) -> Refusal {

@@ -46,16 +46,17 @@ fn headers_of(status: u16) -> String {
 }
 
 impl Shard {
-    /// Answers a request that is not for a WebSocket path or no upgrade: the demo page at `/`.
-    pub(crate) fn serve_page(&mut self, slot: u32, head: &Head<'_>) -> bool {
-        let wanted = self.config.server.demo_page && head.path() == "/" && !head.wants_websocket();
-        if !wanted || !matches!(head.method(), "GET" | "HEAD") {
-            return false;
-        }
+    /// Whether a request is for the demo page, at `/` and no upgrade.
+    pub(crate) fn wants_page(&self, head: &Head<'_>) -> bool {
+        let is_there = self.config.server.demo_page && head.path() == "/" && !head.wants_websocket();
+        is_there && matches!(head.method(), "GET" | "HEAD")
+    }
+
+    /// Answers with the demo page.
+    pub(crate) fn serve_page(&mut self, slot: u32, head: &Head<'_>) {
         let page = page(&self.config.endpoints);
         let body = if head.method() == "HEAD" { "" } else { &page };
         self.answer(slot, 200, DEMO_HEADERS, body, page.len());
-        true
     }
 
     /// Refuses a handshake: answers, counts, logs, and closes once the answer is read.
