@@ -176,7 +176,7 @@ def run_once(running, scenario, options):
     if also:
         found["beside"] = json.loads(beside.read_text())
     if scenario.unit == CONNECTION:
-        found["cpu_us_per_connection"] = (running.settled_cpu_ns() - before_ns) / 1000 / max(found["connections"], 1)
+        found["cpu_us_per_connection"] = (running.settled_cpu_ns() - before_ns) / 1000 / max(found["connections"]["opened"], 1)
     return judged(found, done, scenario)
 
 
