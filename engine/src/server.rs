@@ -210,9 +210,7 @@ fn choose_driver(driver: Driver) -> Result<bool, StartError> {
 fn listen(config: &Config, shards: usize) -> Result<Vec<TcpListener>, StartError> {
     let server = &config.server;
     let what = || format!("listen on {}:{}", server.host, server.port);
-    // An IPv6 address may stand in brackets, as in a URL.
-    let host = server.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&server.host);
-    let mut addresses = (host, server.port).to_socket_addrs().map_err(cannot(what()))?;
+    let mut addresses = (socket::bare_host(&server.host), server.port).to_socket_addrs().map_err(cannot(what()))?;
     let mut address = addresses.next().ok_or_else(|| StartError(format!("cannot {}: no address", what())))?;
     // Long enough that a stalled but living reader is dealt with by policy and not by the kernel.
     let user_timeout_ms = config

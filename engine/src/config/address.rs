@@ -29,9 +29,8 @@ pub(super) fn http(address: &str) -> Result<(), String> {
     parse(address, "https://host:443/path", || {
         let uri: Uri = address.parse().map_err(drop)?;
         let authority = uri.authority().ok_or(())?;
-        let place = authority.as_str().rsplit('@').next().unwrap_or_default();
-        let port = place.rsplit_once(':').map_or("0", |(_, port)| port);
-        if port.ends_with(']') || port.parse::<u16>().is_ok() { Ok(()) } else { Err(()) }
+        let has_odd_port = authority.port_u16().is_none() && !authority.as_str().ends_with(authority.host());
+        if has_odd_port { Err(()) } else { Ok(()) }
     })
 }
 

@@ -11,6 +11,11 @@ pub enum Segment {
     Capture(String),
 }
 
+/// How many of the segments are captures.
+pub(crate) fn captures(segments: &[Segment]) -> usize {
+    segments.iter().filter(|segment| matches!(segment, Segment::Capture(_))).count()
+}
+
 /// The segments of an endpoint's path; `/` is one empty literal.
 ///
 /// # Errors

@@ -29,6 +29,7 @@ use tokio::time::{sleep, timeout};
 
 use super::access::Access;
 use crate::logging::RateLimited;
+use crate::sys::socket;
 
 /// Bytes of a request's head. Long enough for a selector that names a thousand connections.
 const HEAD_BYTES_MAX: usize = 128 * 1024;
@@ -70,7 +71,7 @@ impl Default for Limits {
 /// # Errors
 /// When the name has no address or the port cannot be bound; the text names both.
 pub fn bind(host: &str, port: u16) -> io::Result<TcpListener> {
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let host = socket::bare_host(host);
     let failed = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {host}:{port}: {error}"));
     let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs().map_err(failed)?.collect();
     let listener = TcpListener::bind(&addresses[..]).map_err(failed)?;

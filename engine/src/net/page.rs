@@ -1,6 +1,6 @@
 //! The demo page: one file that loads nothing, told where this server has what it speaks.
 
-use crate::config::pattern::{Segment, segments};
+use crate::config::pattern::{Segment, captures, segments};
 use crate::config::{EndpointConfig, Mode};
 
 const PAGE: &str = include_str!("../../assets/demo.html");
@@ -25,8 +25,7 @@ pub(crate) fn page(endpoints: &[EndpointConfig]) -> String {
 /// A path without captures; or what stands before the only capture, at the end.
 fn place(path: &str, has_room: bool) -> Option<String> {
     let segments = segments(path).ok()?;
-    let captures = segments.iter().filter(|segment| matches!(segment, Segment::Capture(_))).count();
-    match (has_room, captures, segments.last()) {
+    match (has_room, captures(&segments), segments.last()) {
         (false, 0, _) => Some(path.to_owned()),
         (true, 1, Some(Segment::Capture(_))) => path.rfind('{').map(|at| path[..at].to_owned()),
         _ => None,

@@ -44,7 +44,7 @@ impl Endpoint {
     }
 
     fn captures(&self) -> usize {
-        self.segments.iter().filter(|segment| matches!(segment, Segment::Capture(_))).count()
+        pattern::captures(&self.segments)
     }
 }
 

@@ -58,6 +58,11 @@ pub fn peer_address(socket: &OwnedFd) -> Option<SocketAddr> {
     }
 }
 
+/// A host as a socket takes it: an IPv6 address may stand in brackets, as in a URL.
+pub(crate) fn bare_host(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
 /// One send: all of the slices, in order, to one socket.
 #[derive(Clone, Copy)]
 pub(crate) struct Send<'a> {
