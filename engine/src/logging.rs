@@ -29,6 +29,8 @@ pub fn init(config: &LogConfig) {
         .with_writer(io::stderr)
         .with_ansi(false)
         .with_target(false)
+        // A line that cannot be written is lost; told on the same stderr, that would be a panic.
+        .log_internal_errors(false)
         .with_env_filter(EnvFilter::new(format!("{}{QUIET}", filter(config.level))));
     // Failure means that a subscriber is set already, which is the documented case.
     _ = match config.format {

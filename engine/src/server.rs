@@ -210,8 +210,8 @@ fn choose_driver(driver: Driver) -> Result<bool, StartError> {
 fn listen(config: &Config, shards: usize) -> Result<Vec<TcpListener>, StartError> {
     let server = &config.server;
     let what = || format!("listen on {}:{}", server.host, server.port);
-    let mut addresses = (socket::bare_host(&server.host), server.port).to_socket_addrs().map_err(cannot(what()))?;
-    let mut address = addresses.next().ok_or_else(|| StartError(format!("cannot {}: no address", what())))?;
+    let addresses = (socket::bare_host(&server.host), server.port).to_socket_addrs().map_err(cannot(what()))?;
+    let addresses: Vec<_> = addresses.collect();
     // Long enough that a stalled but living reader is dealt with by policy and not by the kernel.
     let user_timeout_ms = config
         .endpoints
@@ -224,10 +224,12 @@ fn listen(config: &Config, shards: usize) -> Result<Vec<TcpListener>, StartError
         .filter(|limit| *limit < u64::MAX)
         .unwrap_or(0)
         .min(u64::from(u32::MAX)) as u32;
-    // Without SO_REUSEPORT first: another server on the port is an error, not a partner.
-    if address.port() != 0 {
-        drop(TcpListener::bind(address).map_err(cannot(what()))?);
-    }
+    // Without SO_REUSEPORT first: another server on the port is an error, not a partner. Of a name's addresses the first
+    // that this machine has.
+    let first = TcpListener::bind(&addresses[..]).map_err(cannot(what()))?;
+    let mut address = first.local_addr().map_err(cannot("read the listening address"))?;
+    address.set_port(server.port);
+    drop(first);
     let mut listeners = Vec::with_capacity(shards);
     for _ in 0..shards {
         let listener = socket::listen(address, server.backlog, user_timeout_ms).map_err(cannot(what()))?;

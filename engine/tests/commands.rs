@@ -3,9 +3,14 @@
 
 mod seccomp;
 
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// What a command printed and how it exited.
 struct Finished {
@@ -148,6 +153,58 @@ fn an_answer_that_nobody_takes_exits_with_1() {
 }
 
 #[test]
+fn messages_that_nobody_takes_change_no_exit_code() {
+    let directory = directory("full-stderr");
+    std::fs::write(directory.join("bad.yaml"), "server:\n  prot: 1\n").unwrap();
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let code = |arguments: &[&str]| {
+        let status = ringrelay(&directory).args(arguments).stderr(full()).status().unwrap();
+        status.code().expect("no signal ends it")
+    };
+    assert_eq!(code(&["check", "--config", "bad.yaml"]), 2);
+    assert_eq!(code(&["healthcheck", "http://127.0.0.1:1/"]), 1);
+    assert_eq!(code(&["serve", "--config", "bad.yaml"]), 2);
+}
+
+#[test]
+fn a_server_whose_log_cannot_be_written_goes_on_serving() {
+    let directory = directory("full-log");
+    let [port, metrics_port] = free_ports();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut server = ringrelay(&directory);
+    server.args(["--preset", "echo", "--host", "127.0.0.1", "--port", &port.to_string()]);
+    server.args(["--metrics-port", &metrics_port.to_string()]);
+    let mut server = server.stderr(full).spawn().unwrap();
+    let well = || {
+        let url = format!("http://127.0.0.1:{metrics_port}/healthz");
+        finish(ringrelay(&directory).args(["healthcheck", &url])).code == 0
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !well() {
+        assert!(server.try_wait().unwrap().is_none(), "it ended by itself");
+        assert!(Instant::now() < deadline, "it does not serve");
+    }
+    // Each refusal is a line.
+    for _ in 0..3 {
+        let mut client = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        client.write_all(b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    }
+    assert!(well());
+    kill(Pid::from_raw(server.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn doctor_takes_a_host_in_brackets() {
+    let directory = directory("brackets");
+    let finished = finish(doctor(&directory).args(["--host", "[::1]"]));
+    assert!(finished.stdout.lines().any(|line| line.starts_with("ok    server port")), "{}", finished.stdout);
+}
+
+#[test]
 fn doctor_tells_that_a_port_is_in_use() {
     let directory = directory("port");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -167,7 +224,7 @@ fn doctor_asks_for_room_for_the_connections_configured() {
     std::fs::write(directory.join("many.yaml"), file).unwrap();
     let finished = finish(ringrelay(&directory).args(["doctor", "--config", "many.yaml"]));
     assert_eq!(finished.code, 1);
-    assert!(finished.stdout.contains("FIX   open files"), "{}", finished.stdout);
+    assert!(finished.stdout.contains("FIX   descriptors"), "{}", finished.stdout);
 }
 
 #[test]

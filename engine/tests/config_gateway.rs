@@ -121,8 +121,10 @@ fn an_endpoints_size_goes_over_the_one_for_all() {
 }
 
 #[test]
-fn an_endpoint_without_a_mode_is_a_gateway_where_something_says_so() {
+fn an_endpoint_without_a_mode_is_a_gateway() {
     for text in [
+        "endpoints: [{path: /a}]\n",
+        "server: {port: 5001}\nendpoints: [{path: /a}]\n",
         "prometheus: {enabled: false}\nendpoints: [{path: /a}]\n",
         "endpoints: [{path: /a, set_tags: {a: b}}]\n",
         "endpoints: [{path: /a, max_message_size_kb: 1}]\n",
@@ -133,7 +135,7 @@ fn an_endpoint_without_a_mode_is_a_gateway_where_something_says_so() {
     let file = Scratch::new("mode-preset.yaml", "endpoints: [{path: /a}]\n");
     let sources = Sources { preset: Some(Preset::Gateway), ..from_file(&file) };
     assert_eq!(sources.load().unwrap().config.endpoints, [EndpointConfig::new("/a", Mode::Gateway)]);
-    assert_eq!(problems("mode-none.yaml", "endpoints: [{path: /a}]\n"), ["1: endpoints[0]: mode is missing"]);
+    assert_eq!(problems("path-none.yaml", "endpoints: [{mode: relay}]\n"), ["1: endpoints[0]: path is missing"]);
 }
 
 #[test]
@@ -143,6 +145,10 @@ fn only_a_file_without_modes_is_read_over_the_gateway_preset() {
     let config = load("ours.yaml", "internal_endpoint_access_whitelist: []\nendpoints: [{path: /, mode: relay}]\n");
     assert_eq!((config.server.port, config.server.demo_page), (8443, true));
     assert_eq!(config.internal_endpoint_access_whitelist, [""; 0]);
+    let config = load("beside.yaml", "server: {port: 5001}\nstream_redis: {max_len: 5}\n");
+    assert_eq!((config.endpoints, config.server.demo_page), (Config::default().endpoints, true));
+    let config = load("whole.yaml", "stream_redis: {max_len: 5}\n");
+    assert_eq!((config.endpoints, config.server.demo_page), (Preset::Gateway.config().endpoints, false));
 }
 
 #[test]
@@ -152,7 +158,6 @@ fn scalars_are_texts_as_they_stand_in_the_file_and_nothing_says_nothing() {
     assert_eq!(config.stream_redis.addr, "");
     assert_eq!(config.stream_redis.stream_name, "007");
     assert_eq!((config.stream_amqp.queue.as_str(), config.stream_amqp.routing_key.as_str()), ("true", "1.10"));
-    assert_eq!(config.stream_amqp.headers, map(&[("x-n", "1e3")]));
     let [a, b] = &config.endpoints[..] else { panic!("{:?}", config.endpoints) };
     let tags = map(&[("int", "2"), ("float", "1.10"), ("hex", "0x1F"), ("on", "true"), ("5", "five")]);
     assert_eq!(a.set_tags, tags, "an empty value is no tag");
@@ -182,7 +187,7 @@ fn the_environment_reaches_the_gateways_settings() {
     expected.prometheus.enabled = false;
     expected.connection_redis_sync.addr = "redis://state".to_owned();
     expected.stream_redis.stream_name = "7".to_owned();
-    expected.stream_amqp.headers = map(&[("a", "1"), ("b", "2")]);
+    expected.stream_amqp.headers = "a=1,b=2".into();
     expected.stream_webhook.retries_max = 0;
     assert_eq!(config, expected);
 }
@@ -226,7 +231,7 @@ fn mistakes_have_their_line_and_never_show_a_password() {
 
 #[test]
 fn what_has_no_effect_is_warned_of() {
-    let text = "stream_redis: {stream_name: \"e-{command}\"}\nstream_amqp: {headers: {a: b}}\n";
+    let text = "stream_redis: {stream_name: \"e-{command}\"}\nstream_amqp: {headers: {a: [1, {b: 2}]}}\n";
     assert_eq!(
         load("warnings.yaml", text).warnings(),
         [

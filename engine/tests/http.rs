@@ -15,6 +15,7 @@ fn requests_that_are_no_opening_handshake_get_the_status_that_says_why() {
     let long = format!("X-Long: {}\r\n", "a".repeat(16 << 10));
     let many: String = (0..101).map(|i| format!("X-{i}: a\r\n")).collect();
     let valid = upgrade_request("/echo", "");
+    let at_page = upgrade_request("/", "");
     let without = |line: &str| valid.replace(line, "");
     for_each_setup(|driver, shards| {
         let server = start(&config(driver, shards));
@@ -31,6 +32,11 @@ fn requests_that_are_no_opening_handshake_get_the_status_that_says_why() {
             ("without a key", without("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"), 400),
             ("short key", valid.replace("dGhlIHNhbXBsZSBub25jZQ==", "c2hvcnQ="), 400),
             ("without Host", without("Host: localhost\r\n"), 400),
+            ("without Host, plain", "GET /echo HTTP/1.1\r\n\r\n".to_owned(), 400),
+            ("without Host, to nowhere", "GET /nowhere HTTP/1.1\r\n\r\n".to_owned(), 400),
+            ("without Host in HTTP/1.0, which has none", "GET /echo HTTP/1.0\r\n\r\n".to_owned(), 426),
+            ("at the page, without Upgrade", at_page.replace("Upgrade: websocket\r\n", ""), 426),
+            ("at the page, without Connection", at_page.replace("Connection: Upgrade\r\n", ""), 426),
             ("HTTP/1.0", valid.replace("HTTP/1.1", "HTTP/1.0"), 400),
             ("POST", valid.replace("GET ", "POST "), 405),
             ("DELETE, plain", "DELETE /echo HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), 405),
@@ -57,7 +63,7 @@ fn requests_that_are_no_opening_handshake_get_the_status_that_says_why() {
             }
         }
         let refused = |reason: Refused| server.counters().sum(|shard| &shard.refused[reason as usize]);
-        assert_eq!([Refused::Path, Refused::Upgrade, Refused::Malformed].map(refused), [2, 6, 4]);
+        assert_eq!([Refused::Path, Refused::Upgrade, Refused::Malformed].map(refused), [2, 9, 6]);
         assert_eq!([Refused::Method, Refused::TooLarge].map(refused), [3, 2]);
     });
 }
@@ -86,6 +92,8 @@ fn the_demo_page_is_served_at_the_root_unless_it_is_switched_off() {
             assert_eq!((head.status, head.body.as_str()), (200, ""));
             assert_eq!(head.header("Content-Length"), Some(&*page.body.len().to_string()));
         }
+        let other_upgrade = "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+        assert_eq!(ask(server.address(), other_upgrade).status, 200);
         assert_eq!(ask_upgrade(server.address(), "/", "").status, 101);
 
         config.server.demo_page = false;

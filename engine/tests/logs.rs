@@ -69,6 +69,23 @@ fn the_echo_preset_tells_them_at_info_in_the_words_that_its_users_look_for() {
 }
 
 #[test]
+fn a_close_that_was_asked_for_is_no_fault() {
+    for_each_setup(|driver, shards| {
+        let process = Process::start("logs-asked", &config(driver, shards));
+        for (target, code) in [("/echo?close_after=1", 1000), ("/echo?close_after=1&code=1011", 1011)] {
+            let mut client = RawClient::connect(process.address, target);
+            client.send(TEXT, b"x").unwrap();
+            assert_eq!(client.read_frame().payload, b"x");
+            assert_eq!(client.read_frame().close_code(), code);
+            client.send(CLOSE, &close_payload(code)).unwrap();
+            while client.read().unwrap().is_some() {}
+        }
+        let log = log_of(process);
+        assert!(!log.iter().any(|line| line.contains(" WARN ")), "{log:#?}");
+    });
+}
+
+#[test]
 fn payloads_are_never_logged_whatever_the_level() {
     const SECRET: &str = "correct horse battery staple";
     for_each_setup(|driver, shards| {

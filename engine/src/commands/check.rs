@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::process::ExitCode;
 
-use super::{print, usage_error};
+use super::{print, tell, usage_error};
 use crate::config::{Config, Sources};
 
 /// Prints the effective configuration as YAML that reads back as the same; exit code 2 and every problem if there is one.
@@ -12,7 +12,7 @@ pub fn run(sources: &Sources) -> ExitCode {
     match sources.load() {
         Ok(loaded) => {
             for warning in unreadable_files(&loaded.config).into_iter().chain(loaded.config.warnings()) {
-                eprintln!("warning: {warning}");
+                tell(format_args!("warning: {warning}"));
             }
             print(&loaded.config.to_yaml())
         }

@@ -98,7 +98,7 @@ fn cores(config: &Config) -> Finding {
 fn open_files(config: &Config) -> Finding {
     let limit = match limits::open_files() {
         Ok(limit) => limit,
-        Err(error) => return unknown("open files", &error),
+        Err(error) => return unknown("descriptors", &error),
     };
     let connections = match config.server.connections_max {
         0 => CONNECTIONS_EXPECTED,
@@ -107,13 +107,13 @@ fn open_files(config: &Config) -> Finding {
     let needed = connections + DESCRIPTORS_BESIDE_CONNECTIONS;
     let found = format!("{} now, {} at most", amount(limit.soft), amount(limit.hard));
     match limit.hard < needed {
-        false => good("open files", found),
+        false => good("descriptors", found),
         true => {
             let advice = format!(
                 "{connections} connections need {needed}: ulimit -Hn {needed} as root (systemd: LimitNOFILE={needed}; \
                  docker run --ulimit nofile={needed})"
             );
-            fix("open files", found, &advice)
+            fix("descriptors", found, &advice)
         }
     }
 }
@@ -121,8 +121,8 @@ fn open_files(config: &Config) -> Finding {
 /// Only shown: since Linux 5.12 rings are charged to the memory cgroup, and the probe has tried one.
 fn locked_memory() -> Finding {
     match limits::locked_memory() {
-        Ok(limit) => good("locked memory", format!("{} bytes now, {} at most", amount(limit.soft), amount(limit.hard))),
-        Err(error) => unknown("locked memory", &error),
+        Ok(limit) => good("memlock", format!("{} bytes now, {} at most", amount(limit.soft), amount(limit.hard))),
+        Err(error) => unknown("memlock", &error),
     }
 }
 

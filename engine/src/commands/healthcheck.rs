@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::Uri;
 
-use super::{EXIT_USAGE, print, usage_error};
+use super::{EXIT_USAGE, print, tell, usage_error};
 use crate::config::{MetricsConfig, Sources};
 
 /// Bytes of an answer that are read at most.
@@ -24,7 +24,7 @@ pub fn run(url: Option<&str>, timeout: Duration, sources: &Sources) -> ExitCode 
         None => match sources.load() {
             Err(error) => return usage_error(&error),
             Ok(loaded) if !loaded.config.metrics.enabled => {
-                eprintln!("metrics.enabled is false: there is no admin port to ask; name a URL");
+                tell("metrics.enabled is false: there is no admin port to ask; name a URL");
                 return ExitCode::FAILURE;
             }
             Ok(loaded) => admin_url(&loaded.config.metrics),
@@ -33,18 +33,18 @@ pub fn run(url: Option<&str>, timeout: Duration, sources: &Sources) -> ExitCode 
     let target = match Target::parse(&url) {
         Ok(target) => target,
         Err(reason) => {
-            eprintln!("{url:?} {reason}");
+            tell(format_args!("{url:?} {reason}"));
             return ExitCode::from(EXIT_USAGE);
         }
     };
     match target.ask(Instant::now() + timeout) {
         Ok(200) => print(&format!("{url}: 200\n")),
         Ok(status) => {
-            eprintln!("{url}: status {status}");
+            tell(format_args!("{url}: status {status}"));
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("{url}: {error}");
+            tell(format_args!("{url}: {error}"));
             ExitCode::FAILURE
         }
     }

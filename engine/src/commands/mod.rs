@@ -21,8 +21,13 @@ pub const EXIT_USAGE: u8 = 2;
 /// Tells what is wrong with the configuration, on stderr.
 #[must_use]
 pub fn usage_error(error: &ConfigError) -> ExitCode {
-    eprintln!("{error}");
+    tell(error);
     ExitCode::from(EXIT_USAGE)
+}
+
+/// Says something on stderr. Where nobody takes it, the exit code has to do; `eprintln!` would abort the process.
+fn tell(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints a command's answer; exit code 1 if nobody takes it.

@@ -13,7 +13,7 @@ pub const TOPICS_MAX: u64 = 262_144;
 const CHAT_KEYS: [&str; 3] = ["username_chars_max", "message_chars_max", "messages_per_second_max"];
 
 /// The keys that only gateway endpoints have.
-pub(super) const GATEWAY_KEYS: [&str; 3] = ["set_tags", "stream_include_tags", "json_extract_vars"];
+const GATEWAY_KEYS: [&str; 3] = ["set_tags", "stream_include_tags", "json_extract_vars"];
 
 section! {
     /// An endpoint: a configured path and its mode.

@@ -99,7 +99,7 @@ impl Config {
                 warnings.push(format!("{key}: {{{name}}} is neither tag.NAME nor json.NAME and always its default"));
             }
         }
-        if !self.stream_amqp.headers.is_empty() {
+        if self.stream_amqp.headers != StreamAmqpConfig::default().headers {
             warnings.push("stream_amqp.headers has no effect".to_owned());
         }
         warnings

@@ -72,7 +72,6 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn root(&mut self, config: &mut Config, map: &Mapping) {
-        let of_gateways = config.endpoints.iter().all(|endpoint| endpoint.mode == Mode::Gateway);
         for (name, value) in map {
             match name.as_str() {
                 Some(LISTEN_ADDR) => self.at(Step::Key(LISTEN_ADDR.to_owned()), |reader| {
@@ -86,9 +85,7 @@ impl Reader<'_> {
                 }),
                 Some(MAX_MESSAGE_SIZE_KB) => {}
                 Some("endpoints") => self.at(Step::Key("endpoints".to_owned()), |reader| {
-                    if let Some(endpoints) =
-                        reader.endpoints(value, |entry| of_gateways || wsgateway::implies_gateway(map, entry))
-                    {
+                    if let Some(endpoints) = reader.endpoints(value) {
                         config.endpoints = endpoints;
                     }
                 }),
@@ -154,8 +151,7 @@ impl Reader<'_> {
         }
     }
 
-    /// `gateway` tells of an entry without a mode whether it is meant as a gateway's.
-    fn endpoints(&mut self, value: &Value, gateway: impl Fn(&Mapping) -> bool) -> Option<Vec<EndpointConfig>> {
+    fn endpoints(&mut self, value: &Value) -> Option<Vec<EndpointConfig>> {
         let Some(items) = value.as_sequence().filter(|items| !items.is_empty()) else {
             self.problem(format!("{} instead of a list of endpoints", describe(value)));
             return None;
@@ -163,7 +159,7 @@ impl Reader<'_> {
         let mut endpoints = Vec::new();
         for (index, item) in items.iter().enumerate() {
             self.at(Step::Index(index), |reader| match item {
-                Value::Mapping(map) => endpoints.extend(reader.endpoint(map, gateway(map))),
+                Value::Mapping(map) => endpoints.extend(reader.endpoint(map)),
                 _ => reader
                     .problem(format!("{} instead of an endpoint such as {{path: /, mode: relay}}", describe(item))),
             });
@@ -171,17 +167,15 @@ impl Reader<'_> {
         Some(endpoints)
     }
 
-    fn endpoint(&mut self, map: &Mapping, gateway: bool) -> Option<EndpointConfig> {
-        for required in ["path", "mode"] {
-            if !(map.contains_key(required) || required == "mode" && gateway) {
-                self.problem(format!("{required} is missing"));
-            }
+    fn endpoint(&mut self, map: &Mapping) -> Option<EndpointConfig> {
+        if !map.contains_key("path") {
+            self.problem("path is missing".to_owned());
         }
         let key = EndpointConfig::default().key("mode")?;
         // A wrong mode is reported below, with the other keys read as a relay's.
         let mode = match map.get("mode") {
-            None if gateway => Some(Mode::Gateway),
-            mode => mode.and_then(|mode| Mode::from_yaml(mode, key).ok()),
+            None => Some(Mode::Gateway),
+            Some(mode) => Mode::from_yaml(mode, key).ok(),
         };
         let mut endpoint = EndpointConfig::new("/", mode.unwrap_or(Mode::Relay));
         for (name, value) in map {

@@ -111,6 +111,18 @@ impl<T: Setting> Setting for Vec<T> {
     }
 }
 
+/// Anything: a key that is accepted and has no effect.
+impl Setting for Value {
+    fn from_yaml(value: &Value, _key: &Key) -> Result<Self, String> {
+        Ok(value.clone())
+    }
+
+    fn to_yaml(&self) -> String {
+        // JSON is YAML on one line.
+        serde_json::to_string(self).unwrap_or_else(|_| "{}".to_owned())
+    }
+}
+
 impl Setting for BTreeMap<String, String> {
     fn from_yaml(value: &Value, key: &Key) -> Result<Self, String> {
         let map =

@@ -98,7 +98,9 @@ impl Sources {
     }
 
     fn apply_environment(&self, config: &mut Config) -> Result<(), ConfigError> {
-        let port = if self.port_variable { environment::apply_port(config, &self.environment) } else { None };
+        // What a flag overrides is not even looked at: platforms set `PORT` for their own ends.
+        let port_counts = self.port_variable && self.overrides.port.is_none();
+        let port = if port_counts { environment::apply_port(config, &self.environment) } else { None };
         let problems: Vec<_> = port.into_iter().chain(environment::apply(config, &self.environment)).collect();
         if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
     }

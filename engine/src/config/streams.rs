@@ -2,7 +2,7 @@
 //!
 //! An address that is empty is off. Names follow wsgateway's, so that its files work as they are.
 
-use std::collections::BTreeMap;
+use serde_yaml::{Mapping, Value};
 
 use super::address;
 use super::section::section;
@@ -52,7 +52,7 @@ section! {
         /// routing key; {tag.NAME:default} and {json.NAME:default} are filled in
         routing_key: String = String::new(), check template::check, loose = true;
         /// accepted, as wsgateway has it, and without effect
-        headers: BTreeMap<String, String> = BTreeMap::new(), loose = true;
+        headers: Value = Value::Mapping(Mapping::new()), loose = true;
         /// events that may wait for the target; above it they are dropped and counted
         buffer_events_max: usize = 100000, in 1..=100000000;
         /// bytes of events that may wait for the target; above it they are dropped and counted

@@ -2,13 +2,12 @@
 //!
 //! `listen_addr` is `server.host` and `server.port` in one; `max_message_size_kb` is `message_bytes_max` and
 //! `frame_bytes_max` in one, of an endpoint or, at the root, of every gateway endpoint that names none of the three; an
-//! endpoint needs no `mode`. A file whose endpoints have no `mode` at all, or that has no endpoints, is read over the gateway
-//! preset.
+//! endpoint without `mode` is a gateway's. A file of wsgateway's is read over the gateway preset.
 
-use serde_yaml::{Mapping, Value};
+use serde_yaml::Value;
 
 use super::Config;
-use super::endpoint::{EndpointConfig, GATEWAY_KEYS, Mode};
+use super::endpoint::{EndpointConfig, Mode};
 use super::setting::{Key, Setting, describe};
 
 /// `host:port`, at the root.
@@ -20,7 +19,7 @@ pub(super) const MAX_MESSAGE_SIZE_KB: &str = "max_message_size_kb";
 /// What [`MAX_MESSAGE_SIZE_KB`] sets.
 pub(super) const SIZES: [&str; 2] = ["message_bytes_max", "frame_bytes_max"];
 
-/// The keys at the root of wsgateway's files that ringrelay's files without a gateway do not have.
+/// The keys at the root of wsgateway's files.
 const ROOT_KEYS: [&str; 7] = [
     LISTEN_ADDR,
     MAX_MESSAGE_SIZE_KB,
@@ -31,23 +30,21 @@ const ROOT_KEYS: [&str; 7] = [
     "prometheus",
 ];
 
-/// Whether it is wsgateway's: one of its keys, and endpoints without a mode or none at all.
+/// The sections that only ringrelay's files have.
+const OUR_SECTIONS: [&str; 3] = ["server", "metrics", "log"];
+
+/// Whether it is wsgateway's: endpoints without a mode; without endpoints, one of its keys and no section of ours.
 pub(super) fn is_its(file: &Value) -> bool {
     let Some(map) = file.as_mapping() else { return false };
-    let Some(endpoints) = file.get("endpoints").and_then(Value::as_sequence) else {
-        return !map.contains_key("endpoints") && ROOT_KEYS.iter().any(|key| map.contains_key(key));
-    };
-    let endpoints: Vec<_> = endpoints.iter().filter_map(Value::as_mapping).collect();
-    !endpoints.is_empty()
-        && endpoints.iter().all(|endpoint| !endpoint.contains_key("mode"))
-        && endpoints.iter().any(|endpoint| implies_gateway(map, endpoint))
-}
-
-/// Whether an endpoint without a mode is meant as a gateway's.
-pub(super) fn implies_gateway(root: &Mapping, endpoint: &Mapping) -> bool {
-    ROOT_KEYS.iter().any(|key| root.contains_key(key))
-        || endpoint.contains_key(MAX_MESSAGE_SIZE_KB)
-        || GATEWAY_KEYS.iter().any(|key| endpoint.contains_key(key))
+    let has_any = |keys: &[&str]| keys.iter().any(|key| map.contains_key(key));
+    match map.get("endpoints") {
+        None => has_any(&ROOT_KEYS) && !has_any(&OUR_SECTIONS),
+        Some(endpoints) => {
+            let endpoints = endpoints.as_sequence().map(Vec::as_slice).unwrap_or_default();
+            let lacks_mode = |endpoint: &Value| endpoint.as_mapping().is_some_and(|it| !it.contains_key("mode"));
+            !endpoints.is_empty() && endpoints.iter().all(lacks_mode)
+        }
+    }
 }
 
 /// Sets `server.host` and `server.port`; no host is every IPv4 interface.

@@ -10,12 +10,13 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use axum::http::header::CONNECTION;
-use axum::http::{Request, StatusCode};
+use axum::http::header::{CONNECTION, HOST};
+use axum::http::{Request, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
@@ -28,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::access::Access;
+use super::lingering::Lingering;
 use crate::logging::RateLimited;
 use crate::sys::socket;
 
@@ -144,7 +146,20 @@ async fn drive(
     mut stopped: watch::Receiver<bool>,
 ) {
     let router = TowerToHyperService::new(router);
-    let service = service_fn(move |request| answer(router.clone(), request, peer, limits.request_timeout));
+    let is_early = Arc::new(AtomicBool::new(false));
+    let service = {
+        let is_early = Arc::clone(&is_early);
+        service_fn(move |request: Request<Incoming>| {
+            let has_body = !request.body().is_end_stream();
+            let answered = answer(router.clone(), request, peer, limits.request_timeout);
+            let is_early = Arc::clone(&is_early);
+            async move {
+                let response = answered.await;
+                is_early.store(has_body && !response.status().is_success(), Relaxed);
+                Ok::<_, Infallible>(response)
+            }
+        })
+    };
     // Without it the last piece of an answer waits for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
     let mut connection = pin!(
@@ -153,7 +168,7 @@ async fn drive(
             .header_read_timeout(limits.head_timeout)
             .max_buf_size(HEAD_BYTES_MAX)
             .half_close(true)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(Lingering::new(stream, is_early)), service)
     );
     let asked_to_end = async {
         tokio::select! {
@@ -184,14 +199,23 @@ async fn answer(
     mut request: Request<Incoming>,
     peer: SocketAddr,
     limit: Duration,
-) -> Result<Response, Infallible> {
+) -> Response {
+    if request.version() == Version::HTTP_11 && !request.headers().contains_key(HOST) {
+        // RFC 9112 section 3.2.
+        let refusal = (StatusCode::BAD_REQUEST, [(CONNECTION, "close")], "the Host header is missing\n");
+        return refusal.into_response();
+    }
     let has_body = !request.body().is_end_stream();
     request.extensions_mut().insert(ConnectInfo(peer));
-    timeout(limit, router.call(request)).await.unwrap_or_else(|_| {
-        // Without a body the delay was ours.
-        let status = if has_body { StatusCode::REQUEST_TIMEOUT } else { StatusCode::SERVICE_UNAVAILABLE };
-        Ok((status, [(CONNECTION, "close")], "took too long\n").into_response())
-    })
+    match timeout(limit, router.call(request)).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_) => {
+            // Without a body the delay was ours.
+            let status = if has_body { StatusCode::REQUEST_TIMEOUT } else { StatusCode::SERVICE_UNAVAILABLE };
+            (status, [(CONNECTION, "close")], "took too long\n").into_response()
+        }
+    }
 }
 
 /// Accepts; after a failure for want of resources it waits, longer each time, instead of spinning.

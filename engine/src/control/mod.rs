@@ -12,6 +12,7 @@ pub(crate) mod conductor;
 mod gateway;
 pub mod health;
 pub mod http;
+mod lingering;
 pub mod metrics;
 mod process_metrics;
 pub mod runtime;

@@ -99,8 +99,8 @@ impl Shard {
             Some(reason) => return Err(Refusal::new(429, reason, "too many connections, try again later")),
             None => {}
         }
+        require_host(head)?;
         if self.wants_page(head) {
-            require_host(head)?;
             self.serve_page(slot, head);
             return Ok(());
         }
@@ -158,8 +158,8 @@ impl Shard {
     }
 }
 
-/// RFC 9112 section 3.2, for requests that are no upgrades; those are checked with the rest of theirs.
-pub(crate) fn require_host(head: &Head<'_>) -> Result<(), Refusal> {
+/// RFC 9112 section 3.2.
+fn require_host(head: &Head<'_>) -> Result<(), Refusal> {
     if head.version_minor() == 1 && head.header("host").is_none() {
         return Err(Refusal::new(400, Refused::Malformed, "the Host header is missing"));
     }

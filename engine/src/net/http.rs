@@ -46,9 +46,9 @@ fn headers_of(status: u16) -> String {
 }
 
 impl Shard {
-    /// Whether a request is for the demo page, at `/` and no upgrade.
+    /// Whether a request is for the demo page: at `/`, and not a handshake, be it an incomplete one.
     pub(crate) fn wants_page(&self, head: &Head<'_>) -> bool {
-        let is_there = self.config.server.demo_page && head.path() == "/" && !head.wants_websocket();
+        let is_there = self.config.server.demo_page && head.path() == "/" && !head.mentions_websocket();
         is_there && matches!(head.method(), "GET" | "HEAD")
     }
 

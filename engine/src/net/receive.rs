@@ -307,7 +307,9 @@ impl Shard {
         if connection.phase != Phase::Open {
             return;
         }
-        if matches!(reason, Ended::Protocol | Ended::Policy | Ended::Pong | Ended::Internal) {
+        // One without a reason was asked for.
+        let is_fault = code != CloseCode::NORMAL && !text.is_empty();
+        if is_fault && matches!(reason, Ended::Protocol | Ended::Policy | Ended::Pong | Ended::Internal) {
             self.log_closing(slot, text);
         }
         let connection = self.connections.at_mut(slot);

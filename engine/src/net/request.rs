@@ -15,7 +15,6 @@ use crate::gateway::CONTROL_PATHS;
 use crate::mesh::message::Message;
 use crate::modes::Refusal;
 use crate::net::connection::Phase;
-use crate::net::handshake::require_host;
 use crate::net::port::ConnectionId;
 use crate::shard::Shard;
 
@@ -71,9 +70,6 @@ impl Shard {
         }
         if !access.allows(self.connections.at(slot).peer) {
             return Some(Err(Refusal::new(403, Refused::Network, "address not allowed")));
-        }
-        if let Err(refusal) = require_host(head) {
-            return Some(Err(refusal));
         }
         let decoder = match BodyDecoder::new(head.body(), self.config.control_body_bytes_max as u64) {
             Ok(decoder) => decoder,

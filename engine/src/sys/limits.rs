@@ -5,6 +5,7 @@ use std::io;
 use std::net::TcpListener;
 use std::ops::RangeInclusive;
 
+use crate::sys::socket::bare_host;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 /// A resource limit; [`u64::MAX`] is no limit.
@@ -73,7 +74,7 @@ pub fn kernel_release() -> io::Result<String> {
 /// # Errors
 /// Why it could not: `AddrInUse`, `PermissionDenied`, `AddrNotAvailable`, or the host's name does not resolve.
 pub fn bindable(host: &str, port: u16) -> io::Result<()> {
-    TcpListener::bind((host, port)).map(drop)
+    TcpListener::bind((bare_host(host), port)).map(drop)
 }
 
 fn limit(resource: Resource) -> io::Result<Limit> {

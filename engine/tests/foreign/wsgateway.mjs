@@ -199,10 +199,12 @@ await check('wsgateway: tags, selectors and state', async () => {
 await check('wsgateway: a close is an event, and the state goes with it', async () => {
   const before = (await state.keys('connection:*')).length;
   assert.equal(before, 2 * CLIENTS);
+  const closed = count => () => application.events.filter(event => event.action === 'close').length === count;
   clients[0].terminate();
   clients[1].close(1000);
+  await eventually('the close events of the two that went', closed(2));
   assert.equal(await application.post('close', { version: 2 }, 'bye'), `${CLIENTS / 2 - 1}`);
-  await eventually('close events', () => application.events.filter(event => event.action === 'close').length === CLIENTS / 2 + 1);
+  await eventually('close events', closed(CLIENTS / 2 + 1));
   await eventually('less state', async () => (await state.keys('connection:*')).length === 2 * (CLIENTS / 2 - 1));
 });
 

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use super::support::http::{KeptAlive, ask};
+use super::support::http::{KeptAlive, ask, read_answer};
 use super::support::raw::RawClient;
 use super::support::{dial, eventually, for_each_setup};
 use super::{Gateway, config};
@@ -171,9 +171,28 @@ fn bodies_have_a_limit_and_a_deadline() {
         assert_eq!(ask(gateway.address(), malformed).status, 400);
         let slow = "POST /send?foo=bar HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel";
         assert_eq!(ask(gateway.address(), slow).status, 408);
-        // On the admin port too.
-        let mut admin = KeptAlive::dial(gateway.server.admin_address().unwrap());
-        assert_eq!(admin.ask("POST", "/send?foo=bar", "", &vec![b'x'; 100_001]).status, 413);
+    });
+}
+
+#[test]
+fn the_admin_port_refuses_a_long_body_before_it_is_sent_and_after() {
+    for_each_setup(|driver, shards| {
+        let mut config = config(driver, shards);
+        config.control_body_bytes_max = 100_000;
+        let gateway = Gateway::start(&config);
+        let admin = gateway.server.admin_address().unwrap();
+        let asked = "POST /send?foo=bar HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 100001\r\n\r\n";
+        assert_eq!(ask(admin, asked).status, 413, "no 100 Continue");
+        assert_eq!(ask(admin, "GET /status HTTP/1.1\r\n\r\n").status, 400, "without Host");
+        // More than the kernel holds between the two.
+        let body = vec![b'x'; 20 << 20];
+        let refused = KeptAlive::dial(admin).ask("POST", "/send?foo=bar", "", &body);
+        assert_eq!(refused.status, 413);
+        let mut stream = KeptAlive::dial(admin).stream;
+        let head = "POST /send?foo=bar HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+        stream.write_all(format!("{head}{:x}\r\n", body.len()).as_bytes()).unwrap();
+        stream.write_all(&body).unwrap();
+        assert_eq!(read_answer(&mut stream).status, 413);
     });
 }
 

@@ -103,6 +103,16 @@ impl<'a> Head<'a> {
             && field::contains_token(&self.headers, "connection", "upgrade")
     }
 
+    /// Whether the request speaks of WebSocket at all: the upgrade, or a header of the handshake's.
+    #[must_use]
+    pub fn mentions_websocket(&self) -> bool {
+        const PREFIX: &str = "sec-websocket-";
+        field::contains_token(&self.headers, "upgrade", "websocket")
+            || self.headers.iter().any(|line| {
+                line.name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+            })
+    }
+
     pub(super) fn lines(&self) -> &[Header<'a>] {
         &self.headers
     }

@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::super::print;
+use super::super::{print, tell};
 use super::Connect;
 use super::dial::{self, Dialled, Failure};
 use super::input::Input;
@@ -147,7 +147,7 @@ impl Client {
         let text = format!("{why}; next try in {:.1} s", pause.as_secs_f64());
         match &self.talk {
             Some((_, screen)) => screen.tell(&text)?,
-            None => eprintln!("ringrelay connect: {text}"),
+            None => tell(format_args!("ringrelay connect: {text}")),
         }
         let until = Instant::now() + pause;
         while Instant::now() < until {

@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{EXIT_USAGE, print};
+use super::{EXIT_USAGE, print, tell};
 use crate::logging::printable;
 use client::{Client, Stop};
 use target::Target;
@@ -59,7 +59,7 @@ pub fn run(typed: &Connect) -> ExitCode {
     let target = match Target::new(typed, variable) {
         Ok(target) => target,
         Err(error) => {
-            eprintln!("ringrelay connect: {error}");
+            tell(format_args!("ringrelay connect: {error}"));
             return ExitCode::from(EXIT_USAGE);
         }
     };
@@ -68,7 +68,7 @@ pub fn run(typed: &Connect) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stop::Signal(signal)) => ExitCode::from(EXIT_SIGNAL + signal),
         Err(Stop::Failed(why)) => {
-            eprintln!("ringrelay connect: {why}");
+            tell(format_args!("ringrelay connect: {why}"));
             ExitCode::FAILURE
         }
     }

@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::http::header::{CONNECTION, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use hyper::body::Body as _;
 use percent_encoding::percent_encode_byte;
 use proto::Opcode;
 
@@ -31,7 +33,16 @@ pub(crate) fn control_routes(handle: Handle, body_bytes_max: usize) -> Router {
         .route("/status", get(status))
         .route("/tree", get(tree))
         .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(from_fn_with_state(body_bytes_max as u64, refuse_large))
         .with_state(handle)
+}
+
+/// A body that says that it is too large is refused before the client is told to send it.
+async fn refuse_large(State(bytes_max): State<u64>, request: Request, next: Next) -> Response {
+    match request.body().size_hint().lower() > bytes_max {
+        true => (StatusCode::PAYLOAD_TOO_LARGE, [(CONNECTION, "close")], "length limit exceeded\n").into_response(),
+        false => next.run(request).await,
+    }
 }
 
 /// The routes for the main port.
