@@ -252,7 +252,7 @@ pub struct ShardCounters {
     pub frames_per_send: Histogram,
     /// Live topics whose home is this shard (gauge).
     pub topics: Counter,
-    /// Times a receive found no provided buffer (ring port).
+    /// Times a receive found no provided buffer although all circulate (ring port).
     pub buffers_exhausted: Counter,
     /// System calls made by the port for receiving, sending and readiness.
     pub system_calls: Counter,

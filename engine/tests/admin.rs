@@ -247,6 +247,25 @@ fn strangers_cannot_take_the_places_of_the_allow_list() {
 }
 
 #[test]
+fn one_stranger_cannot_take_the_places_of_the_others() {
+    let limits = Limits { connections_per_ip_max: 2, ..Limits::default() };
+    let access = Access::new(vec!["127.0.0.2/32".parse().unwrap()], "");
+    let server = Running::start(Setup { access, limits, ..Setup::default() });
+    let mut hoard = [(); 2].map(|()| server.connect());
+    for stranger in &mut hoard {
+        stranger.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stranger.read_exact(&mut [0; 1]).unwrap();
+    }
+    let refused = server.send("");
+    assert!(refused.starts_with("HTTP/1.1 503 "), "{refused}");
+    let url = format!("http://{}/healthz", server.address);
+    assert_eq!(curl(&["--fail", "--interface", "127.0.0.3", &url]), (0, "ok".to_owned()));
+    drop(hoard);
+    server.until_ok("/healthz");
+    server.stop();
+}
+
+#[test]
 fn a_stop_finishes_what_is_being_answered_and_takes_nothing_new() {
     let [entered, release] = [(); 2].map(|()| Arc::new(Notify::new()));
     let route = {

@@ -40,13 +40,24 @@ pub struct AssemblyPool {
     /// Memory in all buffers, idle or at work; `≤ held_bytes_max`.
     held_bytes: usize,
     held_bytes_max: usize,
+    /// Buffers given out so far.
+    taken: u64,
+}
+
+/// What a decoder holds of its pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Bytes of memory.
+    pub bytes: usize,
+    /// The smaller, the longer it is held.
+    pub number: u64,
 }
 
 impl AssemblyPool {
     /// A pool whose buffers, at work and idle, take at most `held_bytes_max` bytes.
     #[must_use]
     pub const fn new(held_bytes_max: usize) -> Self {
-        Self { idle: Vec::new(), idle_bytes: 0, held_bytes: 0, held_bytes_max }
+        Self { idle: Vec::new(), idle_bytes: 0, held_bytes: 0, held_bytes_max, taken: 0 }
     }
 
     /// Bytes of memory in all buffers, at work and idle.
@@ -55,17 +66,31 @@ impl AssemblyPool {
         self.held_bytes
     }
 
+    /// Whether so much of the bound is used that who has held most of it for longest should give it back: a newcomer that
+    /// finds no room is refused, and it is not the one to blame.
+    #[must_use]
+    pub const fn is_tight(&self) -> bool {
+        self.held_bytes - self.idle_bytes > self.held_bytes_max / 4 * 3
+    }
+
     /// An empty buffer.
     ///
     /// # Errors
     /// [`ProtocolError::Overloaded`] if the pool's bound leaves no room for it.
     pub(crate) fn take(&mut self) -> Result<Box<Assembly>, ProtocolError> {
-        if let Some(assembly) = self.idle.pop() {
-            self.idle_bytes -= assembly.memory_bytes();
-            return Ok(assembly);
-        }
-        let assembly = Box::new(Assembly::new());
-        self.charge(assembly.memory_bytes())?;
+        let mut assembly = match self.idle.pop() {
+            Some(assembly) => {
+                self.idle_bytes -= assembly.memory_bytes();
+                assembly
+            }
+            None => {
+                let assembly = Box::new(Assembly::new());
+                self.charge(assembly.memory_bytes())?;
+                assembly
+            }
+        };
+        self.taken += 1;
+        assembly.number = self.taken;
         Ok(assembly)
     }
 
@@ -147,6 +172,8 @@ pub(crate) struct Assembly {
     /// `≤ CONTROL_PAYLOAD_BYTES_MAX`.
     control_bytes: u8,
     header: [u8; HEADER_BYTES_MAX],
+    /// See [`Held`].
+    number: u64,
 }
 
 impl Assembly {
@@ -156,7 +183,12 @@ impl Assembly {
             control: [0; CONTROL_PAYLOAD_BYTES_MAX],
             control_bytes: 0,
             header: [0; HEADER_BYTES_MAX],
+            number: 0,
         }
+    }
+
+    pub(crate) fn held(&self) -> Held {
+        Held { bytes: self.memory_bytes(), number: self.number }
     }
 
     /// The message so far.

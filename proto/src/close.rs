@@ -1,4 +1,4 @@
-//! The closing handshake (RFC 6455 section 7): codes, the payload of a close frame, and who still owes one.
+//! The closing handshake (RFC 6455 section 7): codes, and the payload of a close frame.
 
 use std::fmt;
 
@@ -72,54 +72,6 @@ impl<'a> CloseFrame<'a> {
     }
 }
 
-/// How far the closing handshake is: over when both sides have sent their close frame (section 7.1.4).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Closing {
-    sent: bool,
-    received: bool,
-}
-
-impl Closing {
-    /// Neither side has closed.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { sent: false, received: false }
-    }
-
-    /// Our close frame is on its way; nothing but it may follow. Returns whether it is the first: a second one must not be
-    /// sent.
-    pub const fn on_sent(&mut self) -> bool {
-        let first = !self.sent;
-        self.sent = true;
-        first
-    }
-
-    /// The peer's close frame came; whatever follows it is to be discarded. Returns whether we still owe ours.
-    #[must_use]
-    pub const fn on_received(&mut self) -> bool {
-        self.received = true;
-        !self.sent
-    }
-
-    /// Whether our close frame went out.
-    #[must_use]
-    pub const fn is_sent(self) -> bool {
-        self.sent
-    }
-
-    /// Whether the peer's close frame came in.
-    #[must_use]
-    pub const fn is_received(self) -> bool {
-        self.received
-    }
-
-    /// Whether both sides have closed, so that the TCP connection may end.
-    #[must_use]
-    pub const fn is_done(self) -> bool {
-        self.sent && self.received
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,24 +104,5 @@ mod tests {
             Ok(Some(CloseFrame { code: CloseCode(4000), reason: "grüße" }))
         );
         assert_eq!(CloseFrame::parse(b"\x03\xe8\xc3"), Err(ProtocolError::CloseReason));
-    }
-
-    #[test]
-    fn whoever_receives_first_replies_once() {
-        let mut closing = Closing::new();
-        assert!(closing.on_received(), "the reply is owed");
-        assert!(!closing.is_done());
-        assert!(closing.on_sent());
-        assert!(closing.is_done());
-        assert!(!closing.on_sent(), "a second close frame must not leave");
-    }
-
-    #[test]
-    fn whoever_sends_first_waits_and_does_not_reply() {
-        let mut closing = Closing::new();
-        assert!(closing.on_sent());
-        assert!(closing.is_sent() && !closing.is_received() && !closing.is_done());
-        assert!(!closing.on_received());
-        assert!(closing.is_done());
     }
 }

@@ -3,7 +3,7 @@
 //! In: whatever a receive gave. Out: one event per call, borrowed from the input where a message lies in it whole. Between
 //! messages a decoder holds no heap; a message in pieces is put together in a buffer of the shard's [`AssemblyPool`].
 
-use crate::assembler::{Assembly, AssemblyPool, OWNED_BYTES_MIN};
+use crate::assembler::{Assembly, AssemblyPool, Held, OWNED_BYTES_MIN};
 use crate::close::CloseFrame;
 use crate::event::{Decoded, Event, Message, Payload};
 use crate::header::{HEADER_BYTES_MAX, Header, Opcode, Role, parse};
@@ -99,6 +99,12 @@ impl Decoder {
     #[must_use]
     pub fn is_between_messages(&self) -> bool {
         self.message.is_none() && self.frame_rest == 0 && self.header_filled == 0
+    }
+
+    /// What it holds of its pool.
+    #[must_use]
+    pub fn held(&self) -> Option<Held> {
+        self.assembly.as_ref().map(|assembly| assembly.held())
     }
 
     /// Gives the buffers back: the connection ended. The decoder is then as new.

@@ -18,8 +18,8 @@ mod header;
 pub mod mask;
 pub mod utf8;
 
-pub use assembler::{AssemblyPool, OWNED_BYTES_MIN, OwnedPayload};
-pub use close::{CloseCode, CloseFrame, Closing};
+pub use assembler::{AssemblyPool, Held, OWNED_BYTES_MIN, OwnedPayload};
+pub use close::{CloseCode, CloseFrame};
 pub use decoder::{Decoder, Limits};
 pub use error::ProtocolError;
 pub use event::{Decoded, Event, Message, Payload};

@@ -6,7 +6,7 @@ use super::section::{Section, section};
 use super::setting::words;
 use super::{pattern, template, wsgateway};
 
-/// Topics of an endpoint at most: a topic id has 18 bits for its slot.
+/// Topics of an endpoint at most: as many as a bitmap between two shards has bits.
 pub const TOPICS_MAX: u64 = 262_144;
 
 /// The keys that only chat endpoints have.
@@ -47,7 +47,7 @@ section! {
         /// bytes that a blocked subscriber may lag; one message always fits
         lag_bytes_max: u64 = 4194304, in 1..=17179869184;
         /// ms that a blocked subscriber's oldest unsent message may wait; 0 is no limit
-        lag_age_max_ms: u64 = 10000, in 0..=604800000;
+        lag_age_max_ms: u64 = 10000, in 0..=2000000;
         /// ms without progress after which a lagging subscriber counts as stalled
         stall_ms: u64 = 100, in 1..=3600000;
         /// disconnect (Close 1013) or skip (go on with the newest message)

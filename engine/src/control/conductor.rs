@@ -273,8 +273,14 @@ impl Conductor {
         self.send_all(0, || Message::Stop(reply.clone()));
         drop(reply);
         let reports = self.collect(answers, Instant::now() + ANSWER_WITHIN, bell, &mut desk).await;
-        for shard in self.shards.drain(..) {
-            let _ = shard.join();
+        let silent = self.shards.len() - reports.len();
+        if silent == 0 {
+            for shard in self.shards.drain(..) {
+                let _ = shard.join();
+            }
+        } else {
+            // It may hang for good: the process's end has to do.
+            tracing::error!("{silent} of {} shards did not answer within {ANSWER_WITHIN:?}", self.shards.len());
         }
         while desk.take_in(&mut self.node).await {}
         desk.finish(deadline.max(Instant::now() + RESERVE / 3)).await;

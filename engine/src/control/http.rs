@@ -4,10 +4,12 @@
 //! and after [`Limits::lifetime`] its connection ends whatever it does. A part of the places is kept for the
 //! allow-list, so that strangers cannot lock the operator out.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -53,6 +55,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// How many of them only addresses of the allow-list can have; at most `connections_max`.
     pub connections_reserved: usize,
+    /// How many one address can have that is not on the allow-list.
+    pub connections_per_ip_max: usize,
 }
 
 impl Default for Limits {
@@ -64,6 +68,7 @@ impl Default for Limits {
             lifetime_grace: Duration::from_secs(30),
             connections_max: 256,
             connections_reserved: 64,
+            connections_per_ip_max: 32,
         }
     }
 }
@@ -96,23 +101,35 @@ pub(crate) async fn serve(
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let (stopping, stopped) = watch::channel(false);
-    let mut connections = JoinSet::new();
+    let (mut connections, mut strangers) = (JoinSet::new(), HashMap::new());
     let mut backoff = Backoff::default();
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
             biased;
             () = &mut stop => break,
-            Some(_) = connections.join_next() => continue,
+            Some(ended) = connections.join_next() => {
+                leave(&mut strangers, ended.ok().flatten());
+                continue;
+            }
             accepted = backoff.accept(&listener) => accepted,
         };
         let Some((stream, peer)) = accepted else { continue };
-        let reserved = if access.allows(peer.ip()) { 0 } else { limits.connections_reserved };
-        if connections.len() + reserved >= limits.connections_max {
+        let stranger = (!access.allows(peer.ip())).then(|| peer.ip());
+        let reserved = if stranger.is_some() { limits.connections_reserved } else { 0 };
+        let others = stranger.and_then(|ip| strangers.get(&ip)).copied().unwrap_or(0);
+        if connections.len() + reserved >= limits.connections_max || others >= limits.connections_per_ip_max {
             refuse(&stream, peer);
             continue;
         }
-        connections.spawn(drive(stream, peer, router.clone(), limits, stopped.clone()));
+        if let Some(ip) = stranger {
+            *strangers.entry(ip).or_insert(0) += 1;
+        }
+        let connection = drive(stream, peer, router.clone(), limits, stopped.clone());
+        connections.spawn(async move {
+            connection.await;
+            stranger
+        });
     }
     drop(listener);
     // Nobody is there to be told when the last connection has gone.
@@ -122,6 +139,17 @@ pub(crate) async fn serve(
         tracing::warn!("admin: {} connections cut at the deadline", connections.len());
     }
     Ok(())
+}
+
+/// A connection has ended: its stranger, if it was one's, has a place less.
+fn leave(strangers: &mut HashMap<IpAddr, usize>, stranger: Option<IpAddr>) {
+    let Some(ip) = stranger else { return };
+    if let Entry::Occupied(mut places) = strangers.entry(ip) {
+        *places.get_mut() -= 1;
+        if *places.get() == 0 {
+            places.remove();
+        }
+    }
 }
 
 /// Says 503 to a connection too many. Its request is not waited for, so the answer may get lost.

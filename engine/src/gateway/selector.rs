@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::net::router::has_whole_escapes;
+
 /// Some connections of a gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selector {
@@ -61,8 +63,7 @@ pub(crate) fn first_values(form: &[u8]) -> Result<Vec<(String, String)>, Malform
 /// # Errors
 /// A malformed escape, or one that is not UTF-8.
 fn pairs(form: &[u8]) -> Result<Vec<(String, String)>, Malformed> {
-    let is_escape = |rest: &[u8]| rest.get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
-    if !form.split(|byte| *byte == b'%').skip(1).all(is_escape) {
+    if !has_whole_escapes(form) {
         return Err(Malformed::Escape);
     }
     form.split(|byte| *byte == b'&')

@@ -128,6 +128,7 @@ impl Signal for EventFd {
 
 #[cfg(all(test, not(feature = "loom")))]
 mod tests {
+    use std::sync::Arc;
     use std::thread;
 
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -135,6 +136,7 @@ mod tests {
     use super::*;
     use crate::mesh::bitmap::Bitmap;
     use crate::mesh::ring::ring;
+    use crate::net::port::Port;
 
     /// Whether the bell has a signal, waiting for it at most `timeout_ms`.
     fn is_signalled(notify: &Notify, timeout_ms: u16) -> bool {
@@ -168,6 +170,21 @@ mod tests {
         };
         assert!(!notify.sleep_unless(has_work));
         assert!(!is_signalled(&notify, 0));
+    }
+
+    #[test]
+    fn a_signal_that_comes_late_does_not_keep_the_poll_port_busy() {
+        let notify = Arc::new(Notify::new().unwrap());
+        let mut port = Port::new(false, &notify).unwrap();
+        assert!(notify.sleep_unless(|| false));
+        // A waker has begun, a socket wakes the owner first, and the signal comes when it is awake.
+        assert!(notify.sleeping.swap(false, Relaxed));
+        notify.awake();
+        notify.signal.raise();
+        assert!(port.has_news());
+        port.reap();
+        assert!(port.next_event().is_none());
+        assert!(!port.has_news(), "it is lowered");
     }
 
     #[test]

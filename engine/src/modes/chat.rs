@@ -11,6 +11,7 @@ use proto::{CloseCode, Message, Opcode, Payload};
 use super::{Actions, Admission, Members, Membership, Mode, Refusal, Request};
 use crate::config::EndpointConfig;
 use crate::counters::{Dropped, Ended};
+use crate::net::router::has_whole_escapes;
 
 /// The window of `messages_per_second_max`, in µs.
 const SECOND_US: u64 = 1_000_000;
@@ -122,8 +123,7 @@ impl Members for Chat {
 fn username(query: &str) -> Result<String, Refusal> {
     let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let Some((_, value)) = pairs.find(|(key, _)| *key == "username") else { return Ok(String::new()) };
-    let is_escape = |rest: &str| rest.as_bytes().get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
-    if !value.split('%').skip(1).all(is_escape) {
+    if !has_whole_escapes(value.as_bytes()) {
         return Err(Refusal::malformed("username has a malformed escape"));
     }
     let value = value.replace('+', " ");

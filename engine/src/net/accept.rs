@@ -170,7 +170,7 @@ impl Shard {
         self.unsubscribe(slot, dropped_for(reason), false);
         let id = self.connections.id(slot);
         let connection = self.connections.at_mut(slot);
-        self.timers.forget(id);
+        let delayed = self.timers.forget(id) as u64;
         let was_open = std::mem::take(&mut connection.flags.counted);
         connection.phase = Phase::Gone;
         connection.decoder.release(&mut self.assembly);
@@ -178,7 +178,7 @@ impl Shard {
         let tls = connection.tls.take();
         let endpoint = connection.endpoint;
         let waiting = connection.outbox.as_ref().map_or(0, |outbox| outbox.messages());
-        let unsent = waiting + tls.as_ref().map_or(0, |tls| tls.messages);
+        let unsent = delayed + waiting + tls.as_ref().map_or(0, |tls| tls.messages);
         self.discard_outbox(slot);
         self.forfeit(tls.and_then(|mut tls| tls.owed.take()), slot);
         if was_open {

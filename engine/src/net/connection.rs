@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::net::{IpAddr, SocketAddr};
 
-use proto::{Closing, Decoder, Role};
+use proto::{Decoder, Role};
 
 use crate::counters::{Ended, Refused};
 use crate::net::outbox::Outbox;
@@ -28,7 +28,7 @@ pub(crate) enum Phase {
     Joining,
     /// A WebSocket.
     Open,
-    /// We sent a Close frame, or received one and answer; nothing but the Close frame is awaited.
+    /// We sent a Close frame first; nothing but the peer's is awaited.
     Closing,
     /// The last byte is to be sent or was; input is discarded until the peer ends.
     Draining,
@@ -51,6 +51,8 @@ pub(crate) struct Flags {
     pub head_only: bool,
     /// A request was answered and another may follow.
     pub kept_alive: bool,
+    /// A Close frame is on its way, and nothing but it may follow: a second one must not be sent.
+    pub sent_close: bool,
     /// FIN was sent.
     pub sent_end: bool,
     /// The peer ended its stream.
@@ -76,7 +78,6 @@ pub(crate) struct Connection {
     pub phase: Phase,
     pub flags: Flags,
     pub endpoint: u16,
-    pub closing: Closing,
     /// The first cause of the end.
     pub ended: Option<Ended>,
     /// Accepted only to be told why it is refused.
@@ -113,7 +114,6 @@ impl Connection {
             phase: Phase::Handshake,
             flags: Flags::default(),
             endpoint: u16::MAX,
-            closing: Closing::new(),
             ended: None,
             refusal: None,
             flush: 0,
@@ -137,6 +137,12 @@ impl Connection {
     /// Bytes in its outbox.
     pub(crate) fn outbox_bytes(&self) -> usize {
         self.outbox.as_ref().map_or(0, |outbox| outbox.len())
+    }
+
+    /// Since when the peer owes its end, in ms: while it takes what was still to be sent, since it last took some.
+    pub(crate) fn closing_since_ms(&self) -> u32 {
+        let later = self.progress_ms.wrapping_sub(self.since_ms).cast_signed() > 0;
+        if later { self.progress_ms } else { self.since_ms }
     }
 
     /// Whether its request was answered and nothing of another one has come.

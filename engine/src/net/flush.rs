@@ -184,7 +184,9 @@ impl Shard {
     fn block(&mut self, queued: &mut Queued, sent: usize) {
         let slot = queued.slot;
         let (now_ms, now_us) = (self.now_ms(), self.now_us);
-        self.counters().bytes_sent.add(sent as u64);
+        if self.connections.at(slot).flags.counted {
+            self.counters().bytes_sent.add(sent as u64);
+        }
         if let Some(cipher) = queued.cipher.take() {
             if let Some(tls) = &mut self.connections.at_mut(slot).tls {
                 tls.keep(cipher, sent);
@@ -219,6 +221,7 @@ impl Shard {
 
     /// Once the last byte is out: FIN; once the peer has ended too: the end.
     pub(crate) fn finish_draining(&mut self, slot: u32) {
+        let now_ms = self.now_ms();
         let connection = self.connections.at_mut(slot);
         if connection.phase != Phase::Draining || connection.flags.blocked || connection.outbox_bytes() > 0 {
             return;
@@ -232,6 +235,8 @@ impl Shard {
             }
         }
         if !std::mem::replace(&mut connection.flags.sent_end, true) {
+            // From here on the peer has `close_timeout_ms` for its own end.
+            connection.progress_ms = now_ms;
             self.port.shutdown_send(slot);
         }
         if self.connections.at(slot).flags.received_end {

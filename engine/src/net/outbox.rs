@@ -132,15 +132,7 @@ impl Outbox {
         assert_eq!(self.sent, 0, "a connection is inside one frame at a time");
         self.len += rest.len();
         self.parts.push_front(Part { store: Store::Shared(rest), messages: 0 });
-        self.owe(owed);
-    }
-
-    /// Deliveries that are settled when everything in here is sent.
-    fn owe(&mut self, owed: Owed) {
-        match &mut self.owed {
-            Some(sum) => sum.deliveries += owed.deliveries,
-            None => self.owed = Some(owed),
-        }
+        owed.join(&mut self.owed);
     }
 
     /// Takes what is owed, to settle or forfeit it.

@@ -51,10 +51,10 @@ impl Slot {
 pub(crate) struct PollPort {
     epoll: Epoll,
     timer: TimerFd,
+    notify: Arc<Notify>,
     armed_us: Option<u64>,
     slots: Vec<Slot>,
     listener: RawFd,
-    accept_now: bool,
     /// Room for reports; those of the last wait are `ready[ready_next..ready_count]`.
     ready: Vec<EpollEvent>,
     ready_next: usize,
@@ -77,10 +77,10 @@ impl PollPort {
         Ok(Self {
             epoll,
             timer,
+            notify: Arc::clone(notify),
             armed_us: None,
             slots: Vec::new(),
             listener: -1,
-            accept_now: false,
             ready: vec![EpollEvent::empty(); EVENTS_PER_REAP],
             ready_next: 0,
             ready_count: 0,
@@ -107,7 +107,6 @@ impl PollPort {
             let _ = self.epoll.delete(socket::borrow(self.listener));
             self.listener = -1;
         }
-        self.accept_now = false;
     }
 
     pub(crate) fn open(&mut self, id: ConnectionId, socket: OwnedFd) {
@@ -205,7 +204,7 @@ impl PollPort {
         false
     }
 
-    pub(crate) fn reap(&mut self, _now_us: u64) {
+    pub(crate) fn reap(&mut self) {
         self.fetch();
     }
 
@@ -234,8 +233,8 @@ impl PollPort {
             let event = *self.ready[..self.ready_count].get(self.ready_next)?;
             self.ready_next += 1;
             match event.data() {
-                // The shard drains its eventfd itself when it wakes.
-                WAKE => {}
+                // The shard lowers its signal when it wakes; one that came late, while it was awake, is left to us.
+                WAKE => self.notify.awake(),
                 TIMER => {
                     self.armed_us = None;
                     self.calls += 1;

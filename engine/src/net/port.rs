@@ -185,8 +185,8 @@ impl Port {
     }
 
     /// Begins to collect what has happened, without waiting; [`Port::next_event`] collects the rest.
-    pub(crate) fn reap(&mut self, now_us: u64) {
-        each!(self, port => port.reap(now_us));
+    pub(crate) fn reap(&mut self) {
+        each!(self, port => port.reap());
     }
 
     /// The next thing that happened.

@@ -14,8 +14,13 @@ use crate::net::connection::Phase;
 use crate::net::port::ConnectionId;
 use crate::shard::Shard;
 
-/// Frames of one connection that one turn parses at most: a flood of empty ones costs a turn about 30 µs.
-const FRAMES_PER_TURN: usize = 1024;
+/// Frames of one connection that are parsed at a stretch, in a received buffer or what waits unparsed: a flood of empty ones
+/// costs about 30 µs.
+const FRAMES_AT_ONCE: usize = 1024;
+/// µs for input that waited unparsed, in each turn: beside those for what has just arrived.
+const BACKLOG_US_PER_TURN: u64 = 500;
+/// Bytes of an unfinished message from which it counts as large.
+const LARGE_ASSEMBLY_BYTES: usize = 64 << 10;
 /// Unparsed bytes of one connection beyond which it is no longer received from.
 const PAUSE_BYTES: usize = 64 << 10;
 
@@ -90,8 +95,13 @@ impl Shard {
 
     /// Goes on with connections that a budget or a gate had stopped.
     pub(crate) fn run_backlog(&mut self) {
+        if self.backlog.is_empty() {
+            return;
+        }
+        // A time of its own: new input may have used up the turn's, in every turn.
+        let began_us = self.clock.now_us();
         for taken in 0..self.backlog.len() {
-            if self.is_turn_long(taken) {
+            if taken > 0 && self.clock.now_us() - began_us > BACKLOG_US_PER_TURN {
                 break;
             }
             let Some(id) = self.backlog.pop_front() else { break };
@@ -209,10 +219,10 @@ impl Shard {
         let connection = self.connections.at(slot);
         match connection.phase {
             Phase::Open => {}
-            Phase::Closing => return (frames >= FRAMES_PER_TURN).then_some(Stop::Budget),
+            Phase::Closing => return (frames >= FRAMES_AT_ONCE).then_some(Stop::Budget),
             _ => return Some(Stop::Ended),
         }
-        if frames >= FRAMES_PER_TURN {
+        if frames >= FRAMES_AT_ONCE {
             return Some(Stop::Budget);
         }
         if self.phase >= ShutdownPhase::StopReading {
@@ -262,6 +272,23 @@ impl Shard {
         }
     }
 
+    /// While unfinished messages hold most of what they may, whoever has kept the others waiting for longest is closed: those
+    /// who dribble cost only themselves. Of the large ones first; nobody who waits for us.
+    pub(crate) fn relieve_assembly(&mut self) {
+        while self.assembly.is_tight() {
+            let holders = self.connections.alive().filter_map(|slot| {
+                let connection = self.connections.at(slot);
+                let waits_for_us = connection.unparsed.is_some() || connection.flags.paused;
+                let held = connection.decoder.held().filter(|_| !waits_for_us)?;
+                Some((held.bytes < LARGE_ASSEMBLY_BYTES, held.number, slot))
+            });
+            let Some((.., slot)) = holders.min() else { return };
+            let mut decoder = std::mem::replace(&mut self.connections.at_mut(slot).decoder, Decoder::new(Role::Server));
+            decoder.release(&mut self.assembly);
+            self.fail(slot, ProtocolError::Overloaded);
+        }
+    }
+
     fn on_ping(&mut self, slot: u32, payload: &[u8]) {
         if self.connections.at(slot).phase == Phase::Open {
             self.counters().encoded(payload.len());
@@ -273,10 +300,9 @@ impl Shard {
     fn on_close(&mut self, slot: u32, frame: Option<CloseFrame<'_>>) {
         let connection = self.connections.at_mut(slot);
         connection.ended.get_or_insert(Ended::Client);
-        if connection.closing.on_received() {
+        if !std::mem::replace(&mut connection.flags.sent_close, true) {
             self.unsubscribe(slot, Dropped::Disconnected, true);
             self.outbox(slot).close(frame.map(|frame| (frame.code, "")));
-            self.connections.at_mut(slot).closing.on_sent();
         }
         self.begin_draining(slot);
     }
@@ -293,7 +319,7 @@ impl Shard {
         self.log_closing(slot, &error.to_string());
         let connection = self.connections.at_mut(slot);
         connection.ended.get_or_insert(reason);
-        if connection.closing.on_sent() {
+        if !std::mem::replace(&mut connection.flags.sent_close, true) {
             self.unsubscribe(slot, Dropped::Disconnected, true);
             self.outbox(slot).close(Some((code, &error.to_string())));
         }
@@ -314,7 +340,7 @@ impl Shard {
         }
         let connection = self.connections.at_mut(slot);
         connection.ended.get_or_insert(reason);
-        connection.closing.on_sent();
+        connection.flags.sent_close = true;
         connection.phase = Phase::Closing;
         connection.since_ms = now;
         self.unsubscribe(slot, super::accept::dropped_for(reason), true);

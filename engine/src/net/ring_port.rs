@@ -212,7 +212,7 @@ impl RingPort {
         true
     }
 
-    pub(crate) fn reap(&mut self, _now_us: u64) {
+    pub(crate) fn reap(&mut self) {
         for index in std::mem::take(&mut self.rearm) {
             self.arm_receive(index);
         }

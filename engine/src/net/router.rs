@@ -102,11 +102,16 @@ impl Router {
 
 /// A segment with its escapes decoded; `None` if one is malformed or the result is not UTF-8.
 fn decode(segment: &str) -> Option<Cow<'_, str>> {
-    let is_escape = |rest: &str| rest.as_bytes().get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
-    if !segment.split('%').skip(1).all(is_escape) {
+    if !has_whole_escapes(segment.as_bytes()) {
         return None;
     }
     percent_decode_str(segment).decode_utf8().ok()
+}
+
+/// Whether each `%` begins an escape: two hexadecimal digits follow.
+pub(crate) fn has_whole_escapes(text: &[u8]) -> bool {
+    let is_escape = |rest: &[u8]| rest.get(..2).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+    text.split(|byte| *byte == b'%').skip(1).all(is_escape)
 }
 
 /// The decoded path. A `/` inside a capture is kept apart from one between segments by its escape.

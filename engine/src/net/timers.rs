@@ -8,7 +8,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use proto::{CloseCode, Opcode};
 
-use crate::counters::{Ended, Refused};
+use crate::counters::{Dropped, Ended, Refused};
 use crate::modes::Actions;
 use crate::net::connection::{Connection, Phase};
 use crate::net::port::ConnectionId;
@@ -23,6 +23,9 @@ const ANSWER_WRITE_TIMEOUT_MS: u64 = 10_000;
 
 /// What a delayed reply costs beside its payload, in bytes.
 const REPLY_BYTES: usize = 64;
+
+/// Bytes that delayed replies may hold per shard.
+const DELAYED_BYTES_MAX: u64 = 256 << 20;
 
 /// A reply that waits for its time.
 struct Reply {
@@ -52,6 +55,8 @@ pub(crate) struct Timers {
     /// Connections with delayed replies, by the time of their first.
     delayed: BinaryHeap<Reverse<(u64, ConnectionId)>>,
     replies: HashMap<ConnectionId, Replies>,
+    /// Bytes of all delayed replies.
+    delayed_bytes: u64,
 }
 
 impl Timers {
@@ -67,11 +72,14 @@ impl Timers {
         if self.replies.is_empty() { 0 } else { self.replies.get(&id).map_or(0, |replies| replies.bytes) }
     }
 
-    /// Forgets the delayed replies of a connection that has ended.
-    pub(crate) fn forget(&mut self, id: ConnectionId) {
-        if !self.replies.is_empty() {
-            self.replies.remove(&id);
+    /// Forgets the delayed replies of a connection that has ended. Returns how many there were.
+    pub(crate) fn forget(&mut self, id: ConnectionId) -> usize {
+        if self.replies.is_empty() {
+            return 0;
         }
+        let Some(replies) = self.replies.remove(&id) else { return 0 };
+        self.delayed_bytes -= replies.bytes;
+        replies.waiting.len()
     }
 }
 
@@ -143,7 +151,7 @@ impl Shard {
                 .flatten()
                 .min()
             }
-            Phase::Closing | Phase::Draining => left(connection.since_ms, self.close_timeout_ms(connection)),
+            Phase::Closing | Phase::Draining => left(connection.closing_since_ms(), self.close_timeout_ms(connection)),
         }
     }
 
@@ -220,7 +228,7 @@ impl Shard {
             }
             Phase::Open => self.on_due_open(slot),
             Phase::Closing | Phase::Draining => {
-                if due(connection.since_ms, self.close_timeout_ms(connection)) {
+                if due(connection.closing_since_ms(), self.close_timeout_ms(connection)) {
                     self.end(slot, Ended::Reset, true);
                 }
             }
@@ -259,10 +267,16 @@ impl Shard {
         }
     }
 
-    /// Sends a message to one connection after a delay, behind those that were delayed before.
+    /// Sends a message to one connection after a delay, behind those that were delayed before. Closes it with 1013 if the
+    /// shard's delayed replies leave no room.
     pub(crate) fn reply_later(&mut self, slot: u32, delay_ms: u64, opcode: Opcode, payload: &[u8]) {
         let id = self.connections.id(slot);
+        if self.timers.delayed_bytes + payload.len() as u64 > DELAYED_BYTES_MAX {
+            self.counters().dropped(Dropped::Disconnected, 1);
+            return self.begin_close(slot, CloseCode::TRY_AGAIN_LATER, "too many delayed messages", Ended::Internal);
+        }
         let reply = Reply { due_us: self.now_us + delay_ms * 1000, opcode, payload: payload.to_vec() };
+        self.timers.delayed_bytes += reply.bytes();
         let replies = self.timers.replies.entry(id).or_default();
         if replies.waiting.is_empty() {
             self.timers.delayed.push(Reverse((reply.due_us, id)));
@@ -276,14 +290,15 @@ impl Shard {
         let Some(replies) = self.timers.replies.get_mut(&id) else { return };
         let Some(reply) = replies.waiting.pop_front() else { return };
         replies.bytes -= reply.bytes();
+        self.timers.delayed_bytes -= reply.bytes();
         match replies.waiting.front() {
             Some(next) => self.timers.delayed.push(Reverse((next.due_us, id))),
-            None => self.timers.forget(id),
+            None => _ = self.timers.forget(id),
         }
         let slot = id.slot;
         let connection = self.connections.at(slot);
         if connection.phase != Phase::Open {
-            return;
+            return self.counters().dropped(Dropped::Disconnected, 1);
         }
         let endpoint = connection.endpoint;
         self.reply(slot, reply.opcode, proto::Payload::Slice(&reply.payload));

@@ -181,10 +181,7 @@ impl Tls {
 
     /// Adds deliveries that are settled when the waiting cipher text is sent.
     pub(crate) fn owe(&mut self, owed: Owed) {
-        match &mut self.owed {
-            Some(sum) => sum.deliveries += owed.deliveries,
-            None => self.owed = Some(owed),
-        }
+        owed.join(&mut self.owed);
     }
 
     /// Says that no more will come (RFC 8446 section 6.1).
@@ -313,6 +310,8 @@ impl Shard {
             return self.end(slot, Ended::Protocol, true);
         }
         self.unsubscribe(slot, crate::counters::Dropped::Disconnected, false);
+        let unsent = self.connections.at(slot).outbox.as_ref().map_or(0, |outbox| outbox.messages());
+        self.counters().dropped(crate::counters::Dropped::Disconnected, unsent);
         self.discard_outbox(slot);
         self.begin_draining(slot);
     }

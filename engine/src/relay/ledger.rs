@@ -116,6 +116,14 @@ pub(crate) struct Owed {
 }
 
 impl Owed {
+    /// Adds these to those of the same connection that wait already.
+    pub(crate) fn join(self, waiting: &mut Option<Self>) {
+        match waiting {
+            Some(sum) => sum.deliveries += self.deliveries,
+            None => *waiting = Some(self),
+        }
+    }
+
     /// They were handed to the kernel.
     pub(crate) fn settle(self) -> u64 {
         self.books.deliver(self.deliveries);

@@ -18,17 +18,22 @@ impl Shard {
         if self.topics.rest_us.is_none_or(|due| due > self.now_us) {
             return;
         }
-        for slot in std::mem::take(&mut self.topics.busy) {
-            let Some(home) = self.topics.homes.get_mut(slot as usize).filter(|home| home.busy) else { continue };
-            if home.rest_if_quiet() {
-                home.busy = false;
-                if !std::mem::replace(&mut home.announcing, true) {
-                    self.topics.announcing.push(slot);
-                }
-            } else if !self.topics.busy.contains(&slot) {
-                self.topics.busy.push(slot);
+        let mut busy = std::mem::take(&mut self.topics.busy);
+        // A home that was busy, ended and came back stands there twice.
+        busy.sort_unstable();
+        busy.dedup();
+        busy.retain(|&slot| {
+            let Some(home) = self.topics.homes.get_mut(slot as usize).filter(|home| home.busy) else { return false };
+            if !home.rest_if_quiet() {
+                return true;
             }
-        }
+            home.busy = false;
+            if !std::mem::replace(&mut home.announcing, true) {
+                self.topics.announcing.push(slot);
+            }
+            false
+        });
+        self.topics.busy = busy;
         self.topics.rest_us = (!self.topics.busy.is_empty()).then_some(self.now_us + REST_US);
     }
 

@@ -145,6 +145,10 @@ impl Shard {
         let subscription = connection.subscription.as_mut().expect("it asked for a topic");
         let topic = self.topics.topic_mut(subscription.topic);
         subscription.index = topic.subscribe(slot, connection.origin, start, now_us);
+        if connection.flags.blocked {
+            // By an answer to an earlier request that it has not read.
+            topic.block(subscription.index, now_us);
+        }
     }
 
     /// Ends a connection's subscription and books what it was not sent as dropped. With `keep_frame` the rest of a

@@ -241,7 +241,7 @@ impl Topic {
         self.blocked -= usize::from(std::mem::take(&mut subscriber.blocked));
     }
 
-    /// Adds a subscriber that hears everything from the visible tail on. Returns its index.
+    /// Adds a subscriber that hears everything from `start` on. Returns its index.
     pub(crate) fn subscribe(&mut self, slot: u32, origin: u32, start: Position, now_us: u64) -> u32 {
         self.subscribers.push(Subscriber {
             slot,

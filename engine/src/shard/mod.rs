@@ -211,9 +211,10 @@ impl Shard {
     pub(crate) fn turn(&mut self) {
         self.now_us = self.clock.now_us();
         self.counters().turns.inc();
-        self.port.reap(self.now_us);
+        self.port.reap();
         self.take_events();
         self.run_backlog();
+        self.relieve_assembly();
         self.mesh_left = self.drain_mesh(RECORDS_PER_TURN);
         self.run_timers();
         self.announce();

@@ -6,7 +6,7 @@ use std::fmt;
 
 use httparse::Status;
 
-use super::BodyLength;
+use super::{BodyLength, field};
 
 /// The longest line of a chunk's size with its extensions, in bytes.
 const SIZE_LINE_BYTES_MAX: usize = 4096;
@@ -102,6 +102,8 @@ impl BodyDecoder {
             return Err(BodyError::Malformed);
         }
         match httparse::parse_chunk_size(rest).map_err(|_| BodyError::Malformed)? {
+            // httparse takes any byte in an extension; a line may not be read in two ways.
+            Status::Complete((used, _)) if field::has_bare_line_feed(&rest[..used]) => Err(BodyError::Malformed),
             Status::Complete((_, bytes)) if bytes > self.room => Err(BodyError::TooLong),
             Status::Complete((used, bytes)) => {
                 self.room -= bytes;
@@ -208,8 +210,16 @@ mod tests {
         assert_eq!(decode(BodyLength::Chunked, u64::MAX - 1, huge, 99).unwrap_err(), BodyError::TooLong);
         let long_line = [b"1;".as_slice(), &[b'x'; SIZE_LINE_BYTES_MAX]].concat();
         let long_trailers = [b"0\r\n".as_slice(), &b"a: b\r\n".repeat(TRAILER_BYTES_MAX / 6 + 1)].concat();
-        let cases: [&[u8]; 7] =
-            [b"g\r\n", b"\r\n", b"1\r\nab", b"1\nab", b"0\r\nbare: line feed\n", &long_line, &long_trailers];
+        let cases: [&[u8]; 8] = [
+            b"g\r\n",
+            b"\r\n",
+            b"1\r\nab",
+            b"1\nab",
+            b"5;\nxx\r\nhello\r\n",
+            b"0\r\nbare: line feed\n",
+            &long_line,
+            &long_trailers,
+        ];
         for case in cases {
             assert_eq!(
                 decode(BodyLength::Chunked, 99, case, case.len()).unwrap_err(),

@@ -108,9 +108,10 @@ impl<'a> Head<'a> {
     pub fn mentions_websocket(&self) -> bool {
         const PREFIX: &str = "sec-websocket-";
         field::contains_token(&self.headers, "upgrade", "websocket")
-            || self.headers.iter().any(|line| {
-                line.name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
-            })
+            || self
+                .headers
+                .iter()
+                .any(|line| line.name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX)))
     }
 
     pub(super) fn lines(&self) -> &[Header<'a>] {
