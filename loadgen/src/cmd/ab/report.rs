@@ -14,7 +14,8 @@ const CPU_SHARE_MIN: f64 = 0.3;
 const CPU_SHARE_MAX: f64 = 0.8;
 
 const ADVICE_CONTAMINATED: &str = "run it where nothing else uses the machine: A differs from itself";
-const ADVICE_INVALID: &str = "lower the rate, or give loadgen more cores: more than a quarter of the runs were invalid";
+const ADVICE_INVALID: &str =
+    "give loadgen more cores, or a machine of its own: more than a quarter of the runs were invalid";
 
 /// The result, as JSON; `schema/ab-1.json` describes it.
 #[derive(Debug, Serialize)]
@@ -251,7 +252,7 @@ mod tests {
         assert!(wide.lines()[2].ends_with(&format!("--pairs {:.0}", (pairs * effect * effect).ceil())), "{wide:?}");
         let invalid = report(Runs { invalid: 8, ..runs(1.2, 0.997, 0.001) });
         assert!(invalid.held.is_none() && invalid.result().contains("inconclusive, though worse"));
-        assert!(invalid.lines()[2].contains("lower the rate") && matches!(invalid.exit(), Exit::Invalid));
+        assert!(invalid.lines()[2].contains("more cores") && matches!(invalid.exit(), Exit::Invalid));
         assert_eq!(report(Runs { invalid: 7, ..runs(1.2, 0.997, 0.001) }).held, Some(false));
     }
 
