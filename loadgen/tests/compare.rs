@@ -5,9 +5,9 @@ mod common;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use common::{Peer, loadgen, number, run};
+use common::{Peer, assert_described, loadgen, number, run};
 use serde_json::Value;
 
 fn temporary(name: &str) -> PathBuf {
@@ -123,12 +123,55 @@ fn ab_finds_extra_work_per_delivery_and_shows_every_pair() {
     // On a busy machine the verdict may be invalid; what was measured is the same.
     assert!(code == Some(1) || code == Some(3), "{code:?} {errors}");
     assert!(text.contains("worse") && report["outcome"] == "worse", "{text}");
+    assert_eq!(report["held"], if code == Some(1) { Value::Bool(false) } else { Value::Null });
     assert!(number(&report, "/estimate/low") > 1.5 && report["pairs"].as_array().unwrap().len() == 7, "{text}");
     std::fs::remove_file(file).unwrap();
     let (code, _, errors) = output(&["ab", "--a", "exit 7", "--b", &plain, "--url", &url]);
     assert!(code == Some(4) && errors.contains("instead of listening"), "{errors}");
     let (code, _, errors) = output(&["ab", "--a", "x", "--b", "y", "--url", &url, "--pairs", "3"]);
     assert!(code == Some(2) && errors.contains("at least 7 pairs"), "{errors}");
+    let (code, _, errors) = output(&["ab", "--a", "x", "--b", "y", "--url", &url, "--fail-on", "reach>+1%"]);
+    assert!(code == Some(2) && errors.contains("by how much B may be worse"), "{errors}");
+}
+
+#[test]
+fn ab_fails_only_beyond_the_limit_and_counts_a_server_that_a_shell_started() {
+    let pids = temporary("limit.pids");
+    // SIGTERM ends the shell only.
+    let server = |work_ns: &str| {
+        let peer = format!("{} peer fanout --listen 127.0.0.1:{{port}}", env!("CARGO_BIN_EXE_loadgen"));
+        format!("sh -c '{peer} --work-ns {work_ns} & echo $! >>{}; wait'", str(&pids))
+    };
+    let (a, b, url, file) = (server("100000"), server("150000"), "ws://127.0.0.1:{port}/", temporary("limit.json"));
+    let shape = ["--pairs", "7", "--subscribers", "20", "--rate", "200", "--warmup", "40ms", "--duration", "240ms"];
+    let ab = |limit: &str| {
+        let limit = format!("cpu_us_per_delivery>+{limit}%");
+        let sides = ["ab", "--a", &a, "--b", &b, "--url", url, "--quiet", "--json", str(&file), "--fail-on", &limit];
+        let (code, text, errors) = output(&[&sides[..], &shape].concat());
+        let report: Value = serde_json::from_str(&std::fs::read_to_string(&file).expect(&errors)).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        (code, report, text)
+    };
+    // 50 % more of what is nearly all of the work. On a busy machine too many runs may be invalid.
+    let (code, report, text) = ab("20");
+    assert!(code == Some(1) || code == Some(3), "{code:?} {text}");
+    let (ratio, share) = (number(&report, "/estimate/ratio"), number(&report, "/cpu_share/a"));
+    assert!((1.3..1.6).contains(&ratio) && share > 0.3, "{text}");
+    assert!(code == Some(3) || text.contains("the estimate lies above the limit"), "{text}");
+    let (code, report, text) = ab("90");
+    assert!(code == Some(0) || code == Some(3), "{code:?} {text}");
+    assert_eq!(report["outcome"], "worse", "{text}");
+    assert!(code == Some(3) || text.contains("the estimate does not lie above the limit"), "{text}");
+    // What the shells left behind is killed.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let started = std::fs::read_to_string(&pids).unwrap();
+    std::fs::remove_file(&pids).unwrap();
+    assert_eq!(started.lines().count(), 2 * 2 * 7);
+    let is_there =
+        |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("fanout"));
+    while started.lines().any(is_there) {
+        assert!(Instant::now() < deadline, "servers are left");
+    }
 }
 
 #[test]
@@ -149,6 +192,12 @@ fn side_by_side_ab_finds_less_extra_work_and_says_what_it_cannot_do() {
     let pairs = report["pairs"].as_array().unwrap();
     assert!(pairs.len() == 7 && pairs.iter().all(|pair| number(pair, "/a") > 0.0 && number(pair, "/canary") > 0.0));
     assert_eq!(number(&report, "/slice_ms"), 20.0);
+    // 8,000 deliveries/s of some us each, B with 20 us more.
+    let [a, b] = ["/cpu_share/a", "/cpu_share/b"].map(|key| number(&report, key));
+    assert!(a > 0.0 && b > a + 0.08 && b < 1.5, "{a} {b}");
+    assert!(text.contains("cores used under the load: A 0."), "{text}");
+    let schema: Value = serde_json::from_str(include_str!("../schema/ab-1.json")).unwrap();
+    assert_described(&report, &schema, "");
     // Other figures are those of each side's own slices: nothing is lost between them.
     let (_, _, errors) = ab(&plain, &slow, &["--fail-on", "reach<-1%"]);
     assert!(errors.contains("A 1.0000  B 1.0000"), "{errors}");

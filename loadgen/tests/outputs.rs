@@ -2,12 +2,11 @@
 
 mod common;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
 use base64::Engine as _;
-use common::{Peer, number, run};
+use common::{Peer, assert_described, number, run};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
@@ -51,20 +50,6 @@ fn json_page_log_and_percentiles_say_the_same() {
     let delivered: f64 = report["seconds"].as_array().unwrap().iter().map(|s| number(s, "/delivered")).sum();
     assert!(delivered >= received * 0.8);
     [html, hlog, hgrm].iter().for_each(|file| fs::remove_file(file).unwrap());
-}
-
-/// Every key that the schema asks for is in the report, and the report has no other.
-fn assert_described(value: &Value, schema: &Value, place: &str) {
-    if let (Some(properties), Value::Object(object)) = (schema["properties"].as_object(), value) {
-        let (wanted, found): (Vec<_>, Vec<_>) = (properties.keys().collect(), object.keys().collect());
-        assert_eq!(wanted.iter().collect::<BTreeSet<_>>(), found.iter().collect(), "at {place}");
-        for (key, schema) in properties {
-            assert_described(&object[key], schema, &format!("{place}/{key}"));
-        }
-    }
-    if let (Some(items), Some(values)) = (schema.get("items"), value.as_array()) {
-        values.iter().for_each(|value| assert_described(value, items, &format!("{place}[]")));
-    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::compare::diff::{RULES_DEFAULT, Rule, Rules};
+use crate::compare::diff::{Limit, RULES_DEFAULT, Rules};
 use crate::report::slo::Slo;
 use crate::scrape::MetricsUrl;
 use crate::workload::build::Spread;
@@ -81,7 +81,7 @@ pub(crate) struct TargetArgs {
     /// Connect up to so long before or after the times that --connect-rate gives, at random.
     #[arg(long, value_name = "TIME", value_parser = units::duration_ns)]
     pub(crate) jitter: Option<u64>,
-    /// Process of the server, whose CPU time and memory are then reported.
+    /// Process of the server, whose CPU time (with that of its descendants) and memory are then reported.
     #[arg(long, value_name = "PID")]
     pub(crate) server_pid: Option<u32>,
     /// Page with the server's own counters, http://HOST:PORT/metrics, reported beside the figures.
@@ -250,7 +250,7 @@ pub(crate) struct DoctorArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct AbArgs {
-    /// Command of server A, run by sh; it must end on SIGTERM.
+    /// Command of server A, run by sh; it must end on SIGTERM. CPU time is that of the process and its descendants.
     #[arg(long, value_name = "COMMAND")]
     pub(crate) a: String,
     /// Command of server B; both listen where --url says. With {port} in the URL and in both commands the servers run
@@ -263,9 +263,11 @@ pub(crate) struct AbArgs {
     /// Pairs of runs.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub(crate) pairs: usize,
-    /// What is compared, and the smallest change that is of interest.
-    #[arg(long, value_name = "RULE", default_value = "cpu_us_per_delivery>+5%", value_parser = Rule::parse)]
-    pub(crate) fail_on: Rule,
+    /// What is compared, and by how much B may be worse. Exit 1: B is worse (the whole interval of the difference lies
+    /// above 0) and the estimate lies above the limit. Exit 0: the estimate does not lie above the limit, and a
+    /// difference as large as the limit would have shown; or B is better. Exit 3: neither can be said.
+    #[arg(long, value_name = "RULE", default_value = "cpu_us_per_delivery>+5%", value_parser = Limit::parse)]
+    pub(crate) fail_on: Limit,
     /// Confidence of the interval.
     #[arg(long, default_value_t = 0.98, value_parser = parse_confidence)]
     pub(crate) confidence: f64,

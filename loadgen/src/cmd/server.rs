@@ -1,7 +1,8 @@
 //! A server that a command starts, measures and ends.
 
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Exit;
@@ -13,14 +14,15 @@ const SERVER_PATIENCE: Duration = Duration::from_secs(30);
 /// How often a server is looked at while waiting for it.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// A server under way; killed if it is dropped.
+/// A server under way, in a process group of its own; killed if it is dropped.
 pub(super) struct Server {
     child: Child,
     command: String,
+    has_ended: bool,
 }
 
 impl Server {
-    /// The process that is measured.
+    /// The process that is measured, with what descends from it.
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -30,11 +32,12 @@ impl Server {
     /// # Errors
     /// When there is no sh.
     pub(super) fn start(command: &str) -> Result<Self, (Exit, String)> {
-        // `exec`: the process that is measured is the server, not a shell around it.
-        let child =
-            Command::new("sh").args(["-c", &format!("exec {command}")]).stdout(std::process::Stdio::null()).spawn();
-        let child = child.map_err(|e| (Exit::Failed, format!("cannot start {command:?}: {e}")))?;
-        Ok(Self { child, command: command.to_owned() })
+        // `exec`: SIGTERM goes to the server, not to a shell around it. No stdin: what reads from the terminal outside
+        // its foreground group is stopped.
+        let mut sh = Command::new("sh");
+        sh.args(["-c", &format!("exec {command}")]).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+        let child = sh.spawn().map_err(|e| (Exit::Failed, format!("cannot start {command:?}: {e}")))?;
+        Ok(Self { child, command: command.to_owned(), has_ended: false })
     }
 
     /// Waits until somebody accepts at `address`.
@@ -69,7 +72,7 @@ impl Server {
         }
     }
 
-    /// Ends it by SIGTERM.
+    /// Ends it by SIGTERM; what it has started and left behind is killed.
     ///
     /// # Errors
     /// When it does not end.
@@ -82,13 +85,17 @@ impl Server {
             }
             std::thread::park_timeout(LOOK);
         }
+        signal::kill_group(self.child.id());
+        self.has_ended = true;
         Ok(())
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if !self.has_ended {
+            signal::kill_group(self.child.id());
+            let _ = self.child.wait();
+        }
     }
 }

@@ -35,7 +35,16 @@ pub(crate) struct Rule {
     pub(crate) metric: Metric,
     /// Worse when the change lies above (else below) `limit`.
     is_above: bool,
-    pub(crate) limit: f64,
+    limit: f64,
+}
+
+/// A rule that says by how much B may be worse: what `ab` judges by.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Limit {
+    pub(crate) text: String,
+    pub(crate) metric: Metric,
+    /// How much worse, relative, 0.05 for 5 %: B / A - 1, or A / B - 1 of a metric that should be high.
+    pub(crate) effect: f64,
 }
 
 /// Two reports compared.
@@ -82,6 +91,22 @@ impl Rule {
             (None, _) => return false,
         };
         if self.is_above { change > self.limit } else { change < self.limit }
+    }
+}
+
+impl Limit {
+    /// # Errors
+    /// A sentence that names the rule and what is wrong with it.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let rule = Rule::parse(text)?;
+        let is_better_high = rule.metric.is_better_high();
+        let ratio = if is_better_high { 1.0 / (1.0 + rule.limit) } else { 1.0 + rule.limit };
+        if rule.is_above == is_better_high || ratio < 1.0 || !ratio.is_finite() {
+            return Err(format!(
+                "rule {text:?}: it does not say by how much B may be worse, like cpu_us_per_delivery>+5% or reach<-1%"
+            ));
+        }
+        Ok(Self { text: rule.text, metric: rule.metric, effect: ratio - 1.0 })
     }
 }
 
@@ -154,6 +179,16 @@ mod tests {
             assert!(Rules::parse(text).unwrap_err().contains(said), "{text}");
         }
         assert!(Rules::parse(RULES_DEFAULT).is_ok());
+    }
+
+    #[test]
+    fn a_limit_says_how_much_worse() {
+        let effect = |text: &str| Limit::parse(text).unwrap().effect;
+        let effects = [effect("cpu_us_per_delivery>+5%"), effect("deliveries_per_s<-20%"), effect("p99>0%")];
+        assert!(effects.iter().zip([0.05, 0.25, 0.0]).all(|(a, b)| (a - b).abs() < 1e-9), "{effects:?}");
+        for text in ["cpu_us_per_delivery<-5%", "cpu_us_per_delivery>-5%", "reach>+1%", "reach<1%", "reach<-100%"] {
+            assert!(Limit::parse(text).unwrap_err().contains("may be worse"), "{text}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(crate) struct Estimate {
     pub(crate) pair_spread: f64,
 }
 
-/// What a comparison shows.
+/// What a comparison shows, whatever the limit for the estimate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
@@ -43,7 +43,7 @@ pub(crate) fn estimate(pairs: &[(f64, f64)], confidence: f64) -> Option<Estimate
     let (rank, missed) = widest_rank(n, tail)?;
     let quartile = |share: f64| logs[((n - 1) as f64 * share).round() as usize];
     Some(Estimate {
-        ratio: median(&walsh).exp(),
+        ratio: middle(&walsh).exp(),
         low: walsh[rank].exp(),
         high: walsh[walsh.len() - 1 - rank].exp(),
         confidence: 1.0 - 2.0 * missed,
@@ -53,7 +53,13 @@ pub(crate) fn estimate(pairs: &[(f64, f64)], confidence: f64) -> Option<Estimate
 
 /// The Hodges–Lehmann estimate of what the values lie around; `None`: there are none.
 pub(crate) fn hodges_lehmann(values: Vec<f64>) -> Option<f64> {
-    (!values.is_empty()).then(|| median(&walsh_averages(&values)))
+    (!values.is_empty()).then(|| middle(&walsh_averages(&values)))
+}
+
+/// The median of the values; `None`: there are none.
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    (!values.is_empty()).then(|| middle(&values))
 }
 
 /// The means of all pairs of values, each with itself too, ascending.
@@ -66,13 +72,24 @@ fn walsh_averages(values: &[f64]) -> Vec<f64> {
 }
 
 impl Estimate {
-    /// Judges a figure of which less is better; effects up to `effect_min` (0.05: 5 %) are of no interest.
-    pub(crate) fn judge(&self, effect_min: f64) -> Outcome {
+    /// What is shown of a figure of which less is better; effects up to `effect_min` (0.05: 5 %) are of no interest.
+    pub(crate) fn shows(&self, effect_min: f64) -> Outcome {
         match () {
             () if self.low > 1.0 => Outcome::Worse,
             () if self.high < 1.0 => Outcome::Better,
             () if self.smallest_effect() <= effect_min => Outcome::NoDifferenceShown,
             () => Outcome::Inconclusive,
+        }
+    }
+
+    /// Whether B is worse by no more than `effect_max` (0.05: 5 %). It is not where the interval lies above 1 and the
+    /// ratio above the limit; it is where the ratio does not lie above the limit and a difference of `effect_max` would
+    /// have shown, or where B is better; `None`: neither can be said.
+    pub(crate) fn is_within(&self, effect_max: f64) -> Option<bool> {
+        match () {
+            () if self.low > 1.0 && self.ratio > 1.0 + effect_max => Some(false),
+            () if self.high < 1.0 || self.smallest_effect() <= effect_max => Some(true),
+            () => None,
         }
     }
 
@@ -105,7 +122,7 @@ fn widest_rank(n: usize, tail: f64) -> Option<(usize, f64)> {
     widest
 }
 
-fn median(sorted: &[f64]) -> f64 {
+fn middle(sorted: &[f64]) -> f64 {
     let n = sorted.len();
     (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0
 }
@@ -129,7 +146,7 @@ mod tests {
         let pairs: Vec<(f64, f64)> = (0..10).map(|i| (1.0 + f64::from(i), 1.05 * (1.0 + f64::from(i)))).collect();
         let estimate = estimate(&pairs, 0.95).unwrap();
         assert!((estimate.ratio - 1.05).abs() < 1e-9 && (estimate.low - 1.05).abs() < 1e-9);
-        assert_eq!(estimate.judge(0.05), Outcome::Worse);
+        assert_eq!(estimate.shows(0.05), Outcome::Worse);
     }
 
     #[test]
@@ -143,7 +160,7 @@ mod tests {
             };
             let same = estimate(&pairs(0.0), 0.95).unwrap();
             alarms += u32::from(same.low > 1.0 || same.high < 1.0);
-            found += u32::from(estimate(&pairs(0.05), 0.95).unwrap().judge(0.05) == Outcome::Worse);
+            found += u32::from(estimate(&pairs(0.05), 0.95).unwrap().shows(0.05) == Outcome::Worse);
         }
         assert!((40..150).contains(&alarms), "{alarms} alarms in 2000");
         assert!(found > 1400, "{found} of 2000 found");
@@ -152,9 +169,28 @@ mod tests {
     #[test]
     fn wide_intervals_are_inconclusive_and_narrow_ones_are_not() {
         let wide = Estimate { ratio: 1.0, low: 0.8, high: 1.25, confidence: 0.95, pair_spread: 0.2 };
-        assert_eq!(wide.judge(0.05), Outcome::Inconclusive);
+        assert_eq!(wide.shows(0.05), Outcome::Inconclusive);
         assert!((wide.smallest_effect() - 0.25).abs() < 1e-9);
         let narrow = Estimate { low: 0.98, high: 1.02, ..wide };
-        assert_eq!(narrow.judge(0.05), Outcome::NoDifferenceShown);
+        assert_eq!(narrow.shows(0.05), Outcome::NoDifferenceShown);
+        assert_eq!((wide.is_within(0.05), narrow.is_within(0.05)), (None, Some(true)));
+    }
+
+    #[test]
+    fn a_limit_is_broken_by_an_estimate_beyond_it_that_is_no_noise() {
+        let estimate = |ratio, low, high| Estimate { ratio, low, high, confidence: 0.98, pair_spread: 0.01 };
+        for (ratio, low, high, within) in [
+            (1.005, 1.001, 1.009, Some(true)),  // shown, and far from the limit
+            (1.045, 1.030, 1.060, Some(true)),  // shown; that the interval crosses the limit does not matter
+            (1.055, 1.001, 1.110, Some(false)), // shown, beyond the limit
+            (1.055, 0.999, 1.110, None),        // beyond the limit, and perhaps noise
+            (1.045, 1.001, 1.120, None),        // shown, and 5 % more than that would not have been
+            (1.000, 0.970, 1.030, Some(true)),
+            (0.900, 0.700, 0.990, Some(true)), // better, however wide
+        ] {
+            assert_eq!(estimate(ratio, low, high).is_within(0.05), within, "{ratio} {low} {high}");
+        }
+        assert_eq!(estimate(1.005, 1.001, 1.009).shows(0.05), Outcome::Worse);
+        assert_eq!(estimate(1.005, 1.001, 1.009).is_within(0.0), Some(false));
     }
 }

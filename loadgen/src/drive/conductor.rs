@@ -59,7 +59,7 @@ pub(crate) fn run(load: Load, options: &Options, live: &mut Live) -> std::io::Re
     let stamper = Arc::new(Stamper::new(load.run, load.seed, load.size_max()));
     let shared = Arc::new(Shared::new(load, options.threads, notes)?);
     let memory_before = options.server_pid.and_then(|pid| procfs::memory(pid).ok());
-    let server_before = options.server_pid.and_then(|pid| procfs::usage(pid).ok());
+    let server_before = options.server_pid.and_then(|pid| procfs::tree_usage(pid).ok());
     let cores = limits::allowed_cores();
     let mut threads = Vec::new();
     for index in 0..options.threads {
@@ -91,7 +91,7 @@ pub(crate) fn run(load: Load, options: &Options, live: &mut Live) -> std::io::Re
         memory_before,
     };
     let is_connected = conductor.connect();
-    let connected = options.server_pid.and_then(|pid| procfs::usage(pid).ok());
+    let connected = options.server_pid.and_then(|pid| procfs::tree_usage(pid).ok());
     let server_connect = server_before.zip(connected).map(|(before, after)| usage_between(&before, &after));
     let window = match (is_connected, options.idle_hold_ns) {
         (false, _) => Window::default(),

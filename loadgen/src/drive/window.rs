@@ -54,7 +54,7 @@ impl Snapshot {
             delivered: shared.sum(|p| &p.booked),
             heard: shared.sum(|p| &p.heard),
             sent: shared.sum(|p| &p.sent),
-            server: options.server_pid.and_then(|pid| procfs::usage(pid).ok()),
+            server: options.server_pid.and_then(|pid| procfs::tree_usage(pid).ok()),
             own: procfs::usage(std::process::id()).unwrap_or_default(),
             steal: procfs::steal_and_total_ticks(),
             metrics,

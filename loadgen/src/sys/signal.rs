@@ -82,6 +82,12 @@ pub(crate) fn terminate(pid: u32) {
     unsafe { libc::kill(pid as libc::pid_t, libc::SIGTERM) };
 }
 
+/// Kills what is left of the process group of a process that we have started as its leader.
+pub(crate) fn kill_group(leader: u32) {
+    // SAFETY: kill touches no memory; a group that is gone is an error that needs no answer.
+    unsafe { libc::kill(-(leader as libc::pid_t), libc::SIGKILL) };
+}
+
 extern "C" fn note(_signal: libc::c_int) {
     ASKED_TO_STOP.store(true, Ordering::Relaxed);
 }

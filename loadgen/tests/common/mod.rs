@@ -1,6 +1,7 @@
 //! Runs the real `loadgen` against real peers on free ports, and reads its JSON.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -143,4 +144,18 @@ pub(crate) fn freeze(pid: u32, time: Duration) {
 /// A number in the report, by JSON pointer.
 pub(crate) fn number(report: &Value, pointer: &str) -> f64 {
     report.pointer(pointer).and_then(Value::as_f64).unwrap_or_else(|| panic!("{pointer} is no number in {report:#}"))
+}
+
+/// Every key that the schema asks for is in the report, and the report has no other.
+pub(crate) fn assert_described(value: &Value, schema: &Value, place: &str) {
+    if let (Some(properties), Value::Object(object)) = (schema["properties"].as_object(), value) {
+        let (wanted, found): (Vec<_>, Vec<_>) = (properties.keys().collect(), object.keys().collect());
+        assert_eq!(wanted.iter().collect::<BTreeSet<_>>(), found.iter().collect(), "at {place}");
+        for (key, schema) in properties {
+            assert_described(&object[key], schema, &format!("{place}/{key}"));
+        }
+    }
+    if let (Some(items), Some(values)) = (schema.get("items"), value.as_array()) {
+        values.iter().for_each(|value| assert_described(value, items, &format!("{place}[]")));
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::{A, Sides, ab_value, report_of};
+use super::{A, Measured, ab_value, no_value, report_of};
 use crate::cli::{AbArgs, RunArgs};
 use crate::cmd::Exit;
 use crate::cmd::load::{find_beside, run_load, usage};
@@ -64,11 +64,11 @@ pub(super) fn is_asked_for(args: &AbArgs) -> Result<bool, (Exit, String)> {
     Ok(true)
 }
 
-/// Runs a pair: the figure of each side, and how many of the runs were invalid.
+/// Runs a pair.
 ///
 /// # Errors
 /// What is wrong with the arguments, or a server that does not start, listen or end.
-pub(super) fn measure(args: &AbArgs, sides: usize, seed: u64) -> Result<(Sides, usize), (Exit, String)> {
+pub(super) fn measure(args: &AbArgs, sides: usize, seed: u64) -> Result<Measured, (Exit, String)> {
     let (mut servers, mut runs) = (Vec::new(), Vec::new());
     for (side, listener) in free_ports(sides)?.into_iter().enumerate() {
         let port = listener.local_addr().map_err(no_port)?.port().to_string();
@@ -98,20 +98,24 @@ pub(super) fn measure(args: &AbArgs, sides: usize, seed: u64) -> Result<(Sides, 
     for server in &mut servers {
         server.stop()?;
     }
-    let work = |side: usize| Work {
-        costs: costs(&turns, &readings, side, warmup..warmup + measured),
-        deliveries: (reports[side].received + reports[side].heard) as f64 / (measured + 1) as f64,
-    };
-    let mut values = [0.0; 3];
+    let work: Vec<Work> = reports
+        .iter()
+        .enumerate()
+        .map(|(side, report)| Work {
+            costs: costs(&turns, &readings, side, warmup..warmup + measured),
+            deliveries: (report.received + report.heard) as f64 / (measured + 1) as f64,
+        })
+        .collect();
+    let mut pair = Measured::default();
     for (side, report) in reports.iter().enumerate() {
-        values[side] = match args.fail_on.metric {
-            Metric::CpuUsPerDelivery => cpu_us(&work(A), &work(side)).ok_or_else(|| {
-                (Exit::Failed, format!("{:?} gave no {}", super::command(args, side), args.fail_on.text))
-            })?,
+        pair.values[side] = match args.fail_on.metric {
+            Metric::CpuUsPerDelivery => cpu_us(&work[A], &work[side]).ok_or_else(|| no_value(args, side))?,
             _ => ab_value(args, side, report)?,
         };
+        pair.cpu_shares[side] = work[side].cpu_share(args.slice);
+        pair.invalid += usize::from(report.verdict == Verdict::Invalid);
     }
-    Ok((values, reports.iter().filter(|report| report.verdict == Verdict::Invalid).count()))
+    Ok(pair)
 }
 
 /// Held until they are needed, so that nothing else takes them.
@@ -198,8 +202,7 @@ fn read_cpu(meeting: &Meeting, turns: &Turns, pids: &[u32]) -> Readings {
             }
             thread::park_timeout(Duration::from_nanos(left_ns));
         }
-        let cpu_ns = |pid: &u32| procfs::usage(*pid).map_or(0, |usage| usage.cpu_ns);
-        readings.push(pids.iter().map(cpu_ns).collect());
+        readings.push(pids.iter().map(|pid| procfs::tree_cpu_ns(*pid).unwrap_or(0)).collect());
     }
     readings
 }
@@ -216,6 +219,13 @@ struct Work {
     costs: Vec<u64>,
     /// Messages that all of its connections got per round.
     deliveries: f64,
+}
+
+impl Work {
+    /// Of a core, while it has the load: the median over the rounds.
+    fn cpu_share(&self, slice_ns: u64) -> Option<f64> {
+        rank::median(self.costs.iter().map(|cost| *cost as f64 / slice_ns as f64).collect())
+    }
 }
 
 /// What a delivery costs a side, in µs: A's median slice, times the ratio that the rounds show.
@@ -262,6 +272,7 @@ mod tests {
         let cost = |deliveries| cpu_us(&a, &Work { costs: costs.clone(), deliveries });
         assert!(cost(10.0).is_some_and(|cost| (cost - 11.0).abs() < 0.01));
         assert!(cost(5.0).is_some_and(|cost| (cost - 22.0).abs() < 0.02), "half of them were lost: each costs twice");
+        assert_eq!(Work { costs: costs.clone(), deliveries: 1.0 }.cpu_share(220_000), Some(0.5));
         assert_eq!((cost(0.0), cpu_us(&a, &Work { costs: vec![0; 7], deliveries: 1.0 })), (None, None));
     }
 }
