@@ -33,11 +33,11 @@ class Comparisons(unittest.TestCase):
 class Qualification(unittest.TestCase):
     def test_a_regression_is_caught_by_its_own_figure_only(self):
         problems = ["echo: instructions 1 → 2 per message against the merge base"]
-        self.assertEqual(qualify.caught(qualify.judged("allocation", 9, problems)), "MISSED")
+        self.assertEqual(qualify.verdict(qualify.judged("allocation", 9, problems)), "MISSED")
         problems.append("echo: allocations 0 → 1 per message against the merge base")
         run = qualify.judged("allocation", 9, problems)
         self.assertEqual((run["over"], run["first"]), (2, "echo: allocations 0 → 1 per message"))
-        self.assertRegex(qualify.caught(run), "^caught, by allocations in 1 gates")
+        self.assertRegex(qualify.verdict(run), "^caught, by allocations in 1 gates")
 
     def test_every_regression_can_be_injected_into_these_sources(self):
         for variant in qualify.SHOWS:
@@ -46,8 +46,8 @@ class Qualification(unittest.TestCase):
             self.assertEqual(done.returncode, 0, f"{patch.name}: {done.stderr}")
 
     def test_the_same_sources_must_raise_no_alarm(self):
-        self.assertEqual(qualify.caught(qualify.judged("same", 9, [])), "no alarm")
-        self.assertEqual(qualify.caught(qualify.judged("same", 9, ["anything"])), "FALSE ALARM")
+        self.assertEqual(qualify.verdict(qualify.judged("same", 9, [])), "no alarm")
+        self.assertEqual(qualify.verdict(qualify.judged("same", 9, ["anything"])), "FALSE ALARM")
 
     def test_every_regression_is_a_patch_with_a_line_about_it(self):
         for name in qualify.SHOWS:
