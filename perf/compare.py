@@ -155,6 +155,7 @@ def run_once(running, scenario, options):
         file = running.folder / "scenario.yaml"
         file.write_text(f"groups: [{scenario.groups}]\n")
         flags.append(str(file))
+    before_ns = running.settled_cpu_ns() if scenario.unit == CONNECTION else 0
     also = None
     if scenario.beside:
         line_up = ["--start-at", str(int(time.time()) + LINE_UP_SECONDS)]
@@ -162,7 +163,6 @@ def run_once(running, scenario, options):
         command, *more = scenario.beside
         command = loadgen(running, command, "/echo", [*more, *line_up], options, scenario, beside)
         also = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    before_ns = running.settled_cpu_ns() if scenario.unit == CONNECTION else 0
     limit = options.seconds + options.warmup + RUN_EXTRA_SECONDS
     try:
         command = loadgen(running, scenario.command, scenario.path, flags, options, scenario, main)
