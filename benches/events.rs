@@ -1,7 +1,8 @@
 //! Events into a Redis: the server's own writer beside the same writer with one event under way at a time.
 //!
-//! Starts a Redis of its own; where `redis-server` is not installed it says so and measures nothing. Interleaved rounds; a round's figures are events per
-//! second of the control thread's processor time and of the clock. Wants an optimised build: `cargo bench -p benches --bench events`.
+//! Starts a Redis of its own; where `redis-server` is not installed it says so and measures nothing. Interleaved rounds; a
+//! round's figures are events per second of the control thread's processor time and of the clock. Wants an optimised build:
+//! `cargo bench -p benches --bench events`.
 
 use std::error::Error;
 use std::io::{ErrorKind, Read, Write};

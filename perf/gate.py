@@ -50,8 +50,9 @@ INEXACT = {"instructions"}
 TELLING, ROUNDING = 0.001, 1e-6
 # A line of the budgets' head that says why one of them is gone.
 REMOVED = re.compile(r"^# removed (.+?): \S", re.MULTILINE)
-# Chance may add so much to the total of a run: a list that grows in a rare second, a page of the allocator's own.
-SLACK = {"kernel_system_calls": 10, "allocations": 2, "frees": 2, "held_bytes": 16384}
+# Where memory is held, the allocator asks the kernel for more now and then (8 times for 6,000 idle connections), and by
+# another layout so much more often.
+HEAP_CALLS = 4
 # Shown in the table; all figures are in report.json.
 SHOWN = ["instructions", "allocations", "held_bytes", "kernel_system_calls", "submissions", "encodes", "copied_bytes"]
 
@@ -190,14 +191,19 @@ def tolerance(name, shares, elsewhere):
     return shares["same"] if name in INEXACT else 0
 
 
+def slack(gate, name):
+    """What may be added to a total."""
+    return HEAP_CALLS if name == "kernel_system_calls" and gate.totals.get("held_bytes", 0) > 0 else 0
+
+
 def over(gate, name, limit, share):
     """True if a figure is not within what is allowed."""
-    return not gate.totals[name] <= limit * gate.operations * (1 + share) + SLACK.get(name, 0) + ROUNDING
+    return not gate.totals[name] <= limit * gate.operations * (1 + share) + slack(gate, name) + ROUNDING
 
 
 def beaten(gate, name, limit):
     """True if a figure is so far below its budget that this can be lowered."""
-    return gate.totals[name] + SLACK.get(name, 0) < limit * gate.operations * (1 - TELLING)
+    return gate.totals[name] + slack(gate, name) < limit * gate.operations * (1 - TELLING)
 
 
 def rounded_up(value):
@@ -256,7 +262,7 @@ def against_base(gates, bases, share):
             text = f"{gate.name}: {name} {before:g} → {value:g} per {gate.operation}"
             if over(gate, name, before, share if name in INEXACT else 0):
                 problems.append(text + " against the merge base")
-            elif abs(gate.totals[name] - base.totals[name]) > SLACK.get(name, 0) + abs(base.totals[name]) * TELLING:
+            elif abs(gate.totals[name] - base.totals[name]) > slack(gate, name) + abs(base.totals[name]) * TELLING:
                 changes.append(text)
     return problems, changes
 
@@ -393,7 +399,7 @@ def judge(options, only):
         instead = "strace counts system calls instead" if shutil.which("strace") else "and no strace: not checked against it"
         notes.append(f"the kernel's counts cannot be read ({reason}): {instead}")
     if low := all_beaten(gates, budgets):
-        notes.append(f"{len(low)} budgets were beaten: perf/gate.py --lower writes them down")
+        notes.append(f"beaten: {len(low)} of the budgets; perf/gate.py --lower writes them down")
     report = [table([gate for gate in gates if gate.figures]), ""]
     report += [f"OVER {problem}" for problem in problems] + [f"changed {change}" for change in changes]
     report += [f"BEATEN {one}" for one in low]
