@@ -241,9 +241,11 @@ def offered(found, chosen, servers):
     """Cores and latencies at the offered rates, and both of ours beside the best peer's."""
     lines = []
     for scenario in (scenario for scenario in chosen if scenario.is_offered):
+        measured = [server for server in servers if found.of(scenario, server)]
+        if not measured:
+            continue
         lines += ["", f"{scenario.name}: {scenario.about}; latencies from the intended time, in ms: medians.", ""]
         lines += head(["", *OFFERED, ""])
-        measured = [server for server in servers if found.of(scenario, server)]
         lines += [offered_row(found, scenario, server) for server in measured]
         lines += [beside_best(found, scenario, server) for server in measured if found.peers and not server.is_peer]
         lines += without_hold(found, scenario)
