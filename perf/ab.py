@@ -11,31 +11,33 @@ Per scenario: REGRESSED (the 98 % interval of head / base lies above 1), PASS (i
 INCONCLUSIVE (it would not, or the base differs from itself: then the machine moved).
 
 Without --head: the working tree. As root in a network namespace of its own with reno. Writes ab.json and ab.md into DIR
-(default target/perf-ab). Exit: 0 all PASS, 1 REGRESSED, 2 usage or set-up, 3 INCONCLUSIVE.
+(default target/perf-ab), and what the servers say into SCENARIO-base.log and SCENARIO-head.log.
+Exit: 0 all PASS, 1 REGRESSED, 2 usage, set-up or stopped, 3 INCONCLUSIVE.
 """
 
 import argparse
 import json
 import os
 import resource
+import shlex
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from compare import NAMESPACE_MARK, Running, enter_namespace, machine
-from revisions import ROOT, TARGET, Failure, build, merge_base, unpack
+from compare import NAMESPACE_MARK, Running, enter_namespace, machine, two_cores
+from revisions import TARGET, Failure, build, end, merge_base, run_with_us
 from servers import Server
 
 OUT = TARGET / "perf-ab"
-PORT = 18443
 LOAD = 0.6  # of the server's core
 LOAD_NEAR, LOAD_FAR = 0.03, 0.2  # good enough to stop looking; too far off to compare anything
 CALIBRATIONS = 6
-CONFIG = f"""server: {{host: 127.0.0.1, port: {PORT}, shards: 1}}
-metrics: {{enabled: false}}
-endpoints: [{{path: /, mode: relay}}]
+STEP_MIN, STEP_MAX = 0.6, 1.5  # by what one of them may change the rate
+CONFIG = """server: {host: 127.0.0.1, port: 0, shards: 1}
+metrics: {enabled: false}
+endpoints: [{path: /, mode: relay}]
 """
 WORDS = {"worse": "REGRESSED", "better": "PASS", "no_difference_shown": "PASS", "inconclusive": "INCONCLUSIVE"}
 EXITS = {"PASS": 0, "REGRESSED": 1, "INCONCLUSIVE": 3}
@@ -60,17 +62,26 @@ SCENARIOS = [
 ]
 
 
-def load(options, command, scenario, rate, seconds, report, *flags):
+def load(options, command, scenario, rate, port, seconds, report, *flags):
     """Runs loadgen on its core and returns what it wrote. `ab` finds a port for each side itself."""
-    url = f"ws://127.0.0.1:{'{port}' if command == 'ab' else PORT}/"
-    done = subprocess.run(
-        ["taskset", "-c", str(options.load_cpu), str(options.loadgen), command, "--url", url, "--rate", f"{rate:.1f}",
-         *scenario.flags, "--warmup", "300ms" if command == "ab" else "1s", "--duration", f"{seconds}s", "--quiet", "--json", str(report), *flags],
-        stdout=subprocess.PIPE, stderr=None if command == "ab" else subprocess.PIPE, text=True,
+    report.unlink(missing_ok=True)
+    done = run_with_us(
+        ["taskset", "-c", str(options.load_cpu), str(options.loadgen), command, "--url", f"ws://127.0.0.1:{port}/",
+         "--rate", f"{rate:.1f}", *scenario.flags, "--warmup", "300ms" if command == "ab" else "1s",
+         "--duration", f"{seconds}s", "--quiet", "--json", str(report), *flags],
+        stdout=subprocess.PIPE, stderr=None if command == "ab" else subprocess.PIPE,
     )  # fmt: skip
-    if done.returncode not in REPORTED:
+    if done.returncode not in REPORTED or not report.exists():
         raise Failure(f"loadgen {command}, {scenario.name} at {rate:.0f}/s: exit {done.returncode} {done.stderr or ''}")
     return json.loads(report.read_text())
+
+
+def core_share(seen):
+    """What the server took of its core in a run of loadgen."""
+    share = (seen.get("server") or {}).get("cpu_share")
+    if share is None:
+        raise Failure("loadgen cannot read the server's CPU time")
+    return share
 
 
 def calibrate(scenario, options, folder):
@@ -82,33 +93,39 @@ def calibrate(scenario, options, folder):
         running = Running(server, scenario, options)
         try:
             pid = ("--server-pid", str(running.process.pid))
-            seen = load(options, "run", scenario, rate, 1, folder / "calibration.json", *pid)
+            tried[rate] = core_share(load(options, "run", scenario, rate, running.port, 1, folder / "calibration.json", *pid))
         finally:
             running.stop()
-        tried[rate] = seen["server"]["cpu_share"]
         print(f"{scenario.name}: {rate:.0f} messages/s take {tried[rate]:.0%} of a core", file=sys.stderr, flush=True)
         if abs(tried[rate] - LOAD) < LOAD_NEAR:
             break
-        rate *= min(max(LOAD / tried[rate], 0.6), 1.5)
+        rate *= min(max(LOAD / tried[rate], STEP_MIN), STEP_MAX) if tried[rate] > 0 else STEP_MAX
     best = min(tried, key=lambda rate: abs(tried[rate] - LOAD))
     if abs(tried[best] - LOAD) > LOAD_FAR:
         raise Failure(f"{scenario.name}: no rate takes {LOAD:.0%} of a core; is the machine busy, or the core shared?")
     return best
 
 
+def side(binary, log, options):
+    """The command of a server, for loadgen's shell. A base runs twice, hence both add to one log."""
+    log.unlink(missing_ok=True)
+    command = shlex.join(["taskset", "-c", str(options.server_cpu), str(binary), "--config", str(options.config)])
+    return f"env RINGRELAY_SERVER__PORT={{port}} {command} 2>>{shlex.quote(str(log))}"
+
+
 def compare(scenario, options):
     """One comparison: its result word, the rate, and loadgen's report with every pair."""
+    logs = [options.out.resolve() / f"{scenario.name}-{name}.log" for name in ("base", "head")]
+    base, head = (side(binary, log, options) for binary, log in zip((options.base_bin, options.head_bin), logs))
     with tempfile.TemporaryDirectory(prefix="ringrelay-ab-") as folder:
         rate = options.rates.get(scenario.name) or calibrate(scenario, options, Path(folder))
-        servers = {
-            flag: f"env RINGRELAY_SERVER__PORT={{port}} taskset -c {options.server_cpu} {binary} --config {options.config} 2>/dev/null"
-            for flag, binary in (("--a", options.base_bin), ("--b", options.head_bin))
-        }
-        sides = [part for pair in servers.items() for part in pair]
-        report = load(
-            options, "ab", scenario, rate, options.seconds, Path(folder) / "ab.json",
-            *sides, "--canary", "--pairs", str(options.pairs), "--seed", str(options.seed),
-        )  # fmt: skip
+        try:
+            report = load(
+                options, "ab", scenario, rate, "{port}", options.seconds, Path(folder) / "ab.json",
+                "--a", base, "--b", head, "--canary", "--pairs", str(options.pairs), "--seed", str(options.seed),
+            )  # fmt: skip
+        except Failure as failure:
+            raise Failure(f"{failure}; the servers' logs: {', '.join(map(str, logs))}") from failure
     invalid = report["invalid_runs"] * 4 > options.pairs * 3
     result = "INCONCLUSIVE" if invalid else WORDS[report["outcome"]]
     return {"scenario": scenario.name, "rate": rate, "result": result, "report": report}
@@ -141,17 +158,16 @@ def prepare(options):
     options.config.write_text(CONFIG)
     if options.loadgen is None:
         options.loadgen = OUT / "loadgen"
-        build(ROOT, {"loadgen": ("loadgen", options.loadgen)})
+        build({"loadgen": ("loadgen", options.loadgen)})
     if options.head_bin is None:
         options.head_bin = OUT / "ringrelay-head"
-        source = unpack(options.head) if options.head else ROOT
-        build(source, {"ringrelay": ("ringrelay", options.head_bin)})
+        build({"ringrelay": ("ringrelay", options.head_bin)}, options.head)
     if options.base_bin is None:
         options.base_bin = OUT / "ringrelay-base"
-        commit, why = merge_base(options.base)
+        commit = merge_base(options.base)
         if commit is None:
-            raise Failure(f"no merge base with {options.base}: {why}")
-        build(unpack(commit), {"ringrelay": ("ringrelay", options.base_bin)})
+            raise Failure(f"no merge base with {options.base}: the clone is shallow")
+        build({"ringrelay": ("ringrelay", options.base_bin)}, commit)
 
 
 def arguments():
@@ -166,8 +182,9 @@ def arguments():
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--seconds", type=int, default=1, help="measured time of each side of a pair")
     parser.add_argument("--seed", type=int, default=1, help="of the order")
-    parser.add_argument("--server-cpu", type=int, default=0)
-    parser.add_argument("--load-cpu", type=int, default=1)
+    server_cpu, load_cpu = two_cores()
+    parser.add_argument("--server-cpu", type=int, default=server_cpu)
+    parser.add_argument("--load-cpu", type=int, default=load_cpu)
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     if not options.base and not options.base_bin:
@@ -191,9 +208,9 @@ def main():
     enter_namespace()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    options.out.mkdir(parents=True, exist_ok=True)
     done = [compare(scenario, options) for scenario in chosen]
     text = "\n".join([HEAD, *map(row, done)]) + "\n"
-    options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "ab.json").write_text(json.dumps({"machine": machine(), "comparisons": done}, indent=1))
     (options.out / "ab.md").write_text(text)
     print(text)
@@ -202,8 +219,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except (Failure, subprocess.CalledProcessError, OSError) as failure:
-        print(f"ab: {failure}", file=sys.stderr)
-        sys.exit(2)
+    end("ab", main)

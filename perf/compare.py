@@ -22,6 +22,7 @@ import platform
 import random
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -33,7 +34,7 @@ from pathlib import Path
 
 import plot
 import report
-from revisions import ROOT, TARGET, Failure
+from revisions import ROOT, TARGET, Failure, capture
 from scenarios import CONNECTION, DELIVERY, MEMORY, scenarios
 from servers import NOT_MEASURED, SERVERS, need
 
@@ -68,11 +69,14 @@ class Running:
         pinned = ["taskset", "-c", ",".join(map(str, cores))]
         command = [*pinned, *map(str, server.command(self.folder, scenario.is_tls))]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-        threading.Thread(target=self.read_log, daemon=True).start()
-        self.listening.wait(START_SECONDS)
-        if self.port is None:
+        try:
+            threading.Thread(target=self.read_log, daemon=True).start()
+            self.listening.wait(START_SECONDS)
+            if self.port is None:
+                raise Failure(f"{server.name} did not listen: {' / '.join(self.log[-5:])}")
+        except BaseException:
             self.stop()
-            raise Failure(f"{server.name} did not listen: {' / '.join(self.log[-5:])}")
+            raise
 
     def read_log(self):
         for line in self.process.stderr:
@@ -108,10 +112,9 @@ class Running:
 
 def measure(server, scenario, options):
     """One run as {report, cost, fault?}; with a fault it counts for nothing."""
-    lacks = server.unable(scenario)
-    if lacks:
-        return {"report": {}, "fault": f"cannot do this: {lacks}", "is_unable": True}
     try:
+        if lacks := server.unable(scenario):
+            return {"report": {}, "fault": f"cannot do this: {lacks}", "is_unable": True}
         running = Running(server, scenario, options)
         try:
             return run_once(running, scenario, options)
@@ -119,6 +122,9 @@ def measure(server, scenario, options):
             running.stop()
     except Failure as failure:
         return {"report": {}, "fault": str(failure)}
+    except Exception as odd:
+        # One report that is not as expected is no reason to lose the others.
+        return {"report": {}, "fault": f"{type(odd).__name__}: {odd}"}
 
 
 def loadgen(running, command, path, flags, options, scenario, json_file):
@@ -149,6 +155,7 @@ def run_once(running, scenario, options):
         file = running.folder / "scenario.yaml"
         file.write_text(f"groups: [{scenario.groups}]\n")
         flags.append(str(file))
+    before_ns = running.settled_cpu_ns() if scenario.unit == CONNECTION else 0
     also = None
     if scenario.beside:
         line_up = ["--start-at", str(int(time.time()) + LINE_UP_SECONDS)]
@@ -156,7 +163,6 @@ def run_once(running, scenario, options):
         command, *more = scenario.beside
         command = loadgen(running, command, "/echo", [*more, *line_up], options, scenario, beside)
         also = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    before_ns = running.settled_cpu_ns() if scenario.unit == CONNECTION else 0
     limit = options.seconds + options.warmup + RUN_EXTRA_SECONDS
     try:
         command = loadgen(running, scenario.command, scenario.path, flags, options, scenario, main)
@@ -175,7 +181,7 @@ def run_once(running, scenario, options):
     found = json.loads(main.read_text())
     if also:
         found["beside"] = json.loads(beside.read_text())
-    if scenario.unit == CONNECTION:
+    if scenario.unit == CONNECTION and found.get("connections"):
         found["cpu_us_per_connection"] = (running.settled_cpu_ns() - before_ns) / 1000 / max(found["connections"]["opened"], 1)
     return judged(found, done, scenario)
 
@@ -184,26 +190,30 @@ def judged(found, done, scenario):
     """The run with its cost, or with what is wrong with it."""
     for bulky in ("curves", "histograms", "env"):
         found.pop(bulky, None)
+    if reason := fault(found, done):
+        return {"report": found, "fault": reason}
     run = {"report": found, "cost": cost(found, scenario)}
+    return run if run["cost"] else {**run, "fault": "nothing was delivered or measured"}
+
+
+def fault(found, done):
+    """Why a run counts for nothing; None if it counts."""
     damage = {key: found[key] for key in ("lost", "duplicated", "reordered", "corrupted") if found.get(key)}
     if found.get("failure"):
-        run["fault"] = found["failure"]
-    elif damage:
-        run["fault"] = ", ".join(f"{count} {key}" for key, count in damage.items())
-    elif done.returncode not in FINISHED:
-        run["fault"] = f"{found.get('verdict')}: {'; '.join(found.get('reasons', []))}"
-    elif not run["cost"]:
-        run["fault"] = "nothing was delivered or measured"
-    return run
+        return found["failure"]
+    if damage:
+        return ", ".join(f"{count} {key}" for key, count in damage.items())
+    if done.returncode not in FINISHED:
+        return f"{found.get('verdict')}: {'; '.join(found.get('reasons', []))}"
+    return None
 
 
 def cost(found, scenario):
-    """What a unit took of the server: µs of CPU time, or bytes."""
-    if scenario.unit == MEMORY:
-        return found["server"]["private_dirty_bytes_per_connection"]
+    """What a unit took of the server: µs of CPU time, or bytes; None if it could not be read."""
     if scenario.unit == CONNECTION:
-        return found["cpu_us_per_connection"]
-    return (found.get("server") or {}).get("cpu_us_per_delivery")
+        return found.get("cpu_us_per_connection")
+    what = "private_dirty_bytes_per_connection" if scenario.unit == MEMORY else "cpu_us_per_delivery"
+    return (found.get("server") or {}).get(what)
 
 
 def run_all(runs, chosen, servers, options):
@@ -242,15 +252,27 @@ def enter_namespace():
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         Path("/proc/sys/net/ipv4/tcp_congestion_control").write_text("reno")
         return
-    if os.geteuid() == 0 and shutil.which("unshare") and shutil.which("ip"):
+    if os.geteuid() == 0 and shutil.which("ip") and may_unshare():
         os.environ[NAMESPACE_MARK] = "1"
         os.execvp("unshare", ["unshare", "--net", sys.executable, *sys.argv])
-    print("warning: not root, or no unshare and ip: measuring on the machine's own loopback", file=sys.stderr)
+    print("warning: not root or not allowed to, or no unshare and ip: measuring on the machine's own loopback", file=sys.stderr)
+
+
+def may_unshare():
+    """Root in a container may lack the capability."""
+    return bool(shutil.which("unshare")) and capture("unshare", "--net", "true").returncode == 0
+
+
+def two_cores():
+    """A core for the server and one for the load, of those that this process may use."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        raise Failure(f"server and load need a core each, and this process may only use core {cores[0]}")
+    return cores[0], cores[-1]
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    cores = sorted(os.sched_getaffinity(0))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=4, help="measured time of a run")
     parser.add_argument("--warmup", type=int, default=2, help="seconds before that")
@@ -259,9 +281,9 @@ def arguments():
     parser.add_argument(
         "--servers", help="comma list, or all (leaving out what cannot be made here); default: the usual ones"
     )
-    parser.add_argument("--server-cpu", type=int, default=cores[0])
-    parser.add_argument("--load-cpu", type=int, default=cores[-1])
-    parser.add_argument("--seed", type=int, default=None, help="of the order; default: from the clock")
+    parser.add_argument("--server-cpu", type=int, help="default: the first core that is allowed")
+    parser.add_argument("--load-cpu", type=int, help="default: the last")
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 10**6, help="of the order; default: from the clock")
     parser.add_argument("--out", type=Path, default=TARGET / "compare")
     parser.add_argument("--name", default="compare", help="of the files written")
     parser.add_argument("--commit", help="which the binaries are built of; default: the tree's")
@@ -269,15 +291,19 @@ def arguments():
     options = parser.parse_args()
     known = scenarios(options.subscribers)
     if options.list:
-        for item in known + SERVERS:
+        for item in [*known, *SERVERS]:
             print(f"{'*' if item.is_usual else ' '} {item.name:<20} {item.about}")
         sys.exit(0)
+    if None in (options.server_cpu, options.load_cpu):
+        first, last = two_cores()
+        options.server_cpu = first if options.server_cpu is None else options.server_cpu
+        options.load_cpu = last if options.load_cpu is None else options.load_cpu
     if options.server_cpu == options.load_cpu:
         parser.error("server and load need a core each")
     if min(options.rounds, options.seconds) < 1:
         parser.error("at least one round of one second")
-    # What has both cores is no peer of what has one.
-    alike = [server for server in SERVERS if not server.has_both_cores]
+    # Variants of ours are run if they are named.
+    alike = [server for server in SERVERS if server.is_peer or server.is_usual]
     servers = alike if options.servers == "all" else pick(parser, SERVERS, options.servers)
     return options, pick(parser, known, options.scenarios), servers
 
@@ -319,23 +345,29 @@ def main():
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    where = machine(options.commit)
+    where = machine(options.commit) | {"command": shlex.join(sys.argv), "seed": options.seed}
+    absent = {**missing, **NOT_MEASURED} if options.servers == "all" else missing
     runs = []
     try:
         run_all(runs, chosen, servers, options)
     except KeyboardInterrupt:
         where["stopped_in_round"] = runs[-1]["round"] if runs else 1
-    where["load_average_at_end"] = round(os.getloadavg()[0], 1)
-    absent = {**missing, **NOT_MEASURED} if options.servers == "all" else missing
-    text = report.markdown(runs, chosen, servers, absent, where, options)
+    finally:
+        where["load_average_at_end"] = round(os.getloadavg()[0], 1)
+        write(runs, chosen, servers, absent, where, options)
+    sys.exit(1 if any("fault" in run and not run.get("is_unable") for run in runs) else 0)
+
+
+def write(runs, chosen, servers, absent, where, options):
+    """The reports first: they are what cannot be made again."""
     options.out.mkdir(parents=True, exist_ok=True)
     out = options.out / options.name
     out.with_suffix(".json").write_text(json.dumps({"machine": where, "runs": runs}, indent=1))
     out.with_suffix(".csv").write_text(report.csv(runs))
+    text = report.markdown(runs, chosen, servers, absent, where, options)
     out.with_suffix(".md").write_text(text)
     out.with_suffix(".svg").write_text(plot.bars(runs, chosen, servers, where))
     print(f"\n{text}\n{out}.md, .svg, .json, .csv")
-    sys.exit(1 if any("fault" in run and not run.get("is_unable") for run in runs) else 0)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,13 @@ import random
 import select
 import socket
 import statistics
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import compare
+from revisions import TARGET, Failure
+from scenarios import Scenario
+from servers import Server, need
 
 TICKS = os.sysconf("SC_CLK_TCK")
 UPGRADE = (
@@ -30,18 +31,18 @@ UPGRADE = (
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 CONFIG = """
-server: {{host: 127.0.0.1, port: 18666, shards: 1, cpus: [0], demo_page: false}}
-metrics: {{enabled: false}}
-endpoints: [{{path: /relay, mode: relay}}, {{path: /connect, mode: gateway, set_tags: {{room: a}}}}]
+server: {host: 127.0.0.1, port: 0, shards: 1, demo_page: false}
+metrics: {enabled: false}
+endpoints: [{path: /relay, mode: relay}, {path: /connect, mode: gateway, set_tags: {room: a}}]
 """
-PORT = 18666
+BINARY = TARGET / "release" / "ringrelay"
 # Longer than a run of any length that makes sense here.
 PATIENCE_SECONDS = 60
 
 
-def upgraded(path):
+def upgraded(port, path):
     """A WebSocket on which nothing was sent yet."""
-    sock = socket.create_connection(("127.0.0.1", PORT), PATIENCE_SECONDS)
+    sock = socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.sendall(UPGRADE.format(path).encode())
     head = b""
@@ -62,29 +63,26 @@ def cpu_ticks(pid):
     return int(fields[11]) + int(fields[12])
 
 
-def run_once(kind, binary, options):
+def command(folder, _):
+    config = folder / "config.yaml"
+    config.write_text(CONFIG)
+    return [BINARY, "serve", "--config", config]
+
+
+def run_once(kind, options):
     """Deliveries per CPU-second of one server."""
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as config:
-        config.write(CONFIG.format())
-        config.flush()
-        os.sched_setaffinity(0, {0})
-        server = subprocess.Popen([binary, "serve", "--config", config.name], stderr=subprocess.PIPE, text=True)
-        try:
-            for line in server.stderr:
-                if "Listening on" in line:
-                    break
-            else:
-                raise compare.Failure("the server did not start")
-            return drive(kind, server.pid, options)
-        finally:
-            server.terminate()
-            server.communicate()
+    server = Server("ringrelay", "", None, command)
+    running = compare.Running(server, Scenario(kind, "", "", ()), options)
+    try:
+        return drive(kind, running, options)
+    finally:
+        running.stop()
 
 
-def drive(kind, pid, options):
-    os.sched_setaffinity(0, {1})
+def drive(kind, running, options):
+    port, pid = running.port, running.process.pid
     payload = b"x" * options.size
-    receivers = [upgraded("/relay" if kind == "relay" else "/connect") for _ in range(options.connections)]
+    receivers = [upgraded(port, "/relay" if kind == "relay" else "/connect") for _ in range(options.connections)]
     poll = select.epoll()
     by_fd = {}
     for sock in receivers:
@@ -94,7 +92,7 @@ def drive(kind, pid, options):
     if kind == "relay":
         sender, message = receivers[0], masked(payload)
     else:
-        sender = socket.create_connection(("127.0.0.1", PORT), PATIENCE_SECONDS)
+        sender = socket.create_connection(("127.0.0.1", port), PATIENCE_SECONDS)
         head = f"POST /send?room=a HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: {options.size}\r\n\r\n"
         message = head.encode() + payload
     frame = options.size + (2 if options.size < 126 else 4)
@@ -107,7 +105,7 @@ def drive(kind, pid, options):
         while missing > 0:
             ready = poll.poll(PATIENCE_SECONDS)
             if not ready:
-                raise compare.Failure(f"{missing} bytes did not come")
+                raise Failure(f"{missing} bytes did not come")
             for fd, _ in ready:
                 missing -= len(by_fd[fd].recv(65536))
         if kind == "gateway":
@@ -127,13 +125,15 @@ def main():
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    options.server_cpu, options.load_cpu = compare.two_cores()
+    need(BINARY, "make build-all")
     compare.enter_namespace()
-    binary = compare.TARGET / "release" / "ringrelay"
+    os.sched_setaffinity(0, {options.load_cpu})
     rounds = []
     for number in range(options.rounds):
         kinds = ["relay", "gateway"]
         random.shuffle(kinds)
-        runs = {kind: run_once(kind, binary, options) for kind in kinds}
+        runs = {kind: run_once(kind, options) for kind in kinds}
         rounds.append(runs)
         print(f"round {number + 1}: relay {runs['relay']:,.0f}, gateway {runs['gateway']:,.0f} deliveries per CPU-second,"
               f" ratio {runs['gateway'] / runs['relay']:.3f}", flush=True)
@@ -146,5 +146,5 @@ def main():
 if __name__ == "__main__":
     try:
         main()
-    except compare.Failure as failure:
+    except Failure as failure:
         sys.exit(f"gateway_send: {failure}")

@@ -5,7 +5,7 @@
 #   loadgen-matrix.sh [OUT]         OUT: folder for the reports and matrix.md, default target/loadgen-matrix
 #   CASES='15000 relay wss epoll'   only those whose name matches this (a grep pattern)
 #
-# One core for the server, the last one for loadgen. As root in a network namespace of its own with reno, since bbr starves
+# The first core that is allowed for the server, the last one for loadgen. As root in a network namespace of its own with reno, since bbr starves
 # small senders on loopback. Needs target/release/{ringrelay,loadgen} (`make build-all`), openssl and Python; takes about five
 # minutes. Exit: 0 every book balances, 1 one does not, 2 it could not be run.
 set -euo pipefail
@@ -29,16 +29,16 @@ FAILED=0
 die() { echo "loadgen-matrix: $*" >&2; exit 2; }
 [ -x "$LOADGEN" ] && [ -x "$TARGET/release/ringrelay" ] || die "no $LOADGEN or ringrelay beside it: run \`make build-all\`"
 . "$ROOT/engine/tests/foreign/server.sh"
+. "$ROOT/perf/cores.sh" || exit 2
 WORK=$(mktemp -d)
 trap 'kill_server; rm -rf "$WORK"' EXIT
 mkdir -p "$OUT"
 make_certificate "$WORK" || die 'openssl could not make a certificate'
-LAST_CORE=$(($(nproc --all) - 1))
 
-# server.sh starts the one program that it is given: ringrelay with one shard on the first core, its files' limit raised.
+# server.sh starts the one program that it is given: ringrelay with one shard on its core.
 cat >"$WORK/server" <<SH
 #!/bin/sh
-exec taskset --cpu-list 0 "$TARGET/release/ringrelay" --shards 1 "\$@"
+exec taskset --cpu-list $SERVER_CORE "$TARGET/release/ringrelay" --shards 1 "\$@"
 SH
 chmod +x "$WORK/server"
 
@@ -85,7 +85,9 @@ for connections in 1000 15000; do
         fi
         report="$OUT/${name// /-}.json"
         rm -f "$report"
-        taskset --cpu-list "$LAST_CORE" "$LOADGEN" "${load[@]}" --rate "$rate" "${trust[@]}" --driver "$driver" --threads 1 \
+        : >"$WORK/row"
+        : >"$WORK/notes"
+        taskset --cpu-list "$LOAD_CORE" "$LOADGEN" "${load[@]}" --rate "$rate" "${trust[@]}" --driver "$driver" --threads 1 \
           --source-ip 127.0.0.2-127.0.0.4 --warmup 2s --duration 5s --quiet --server-pid "$SERVER" --json "$report" >"$WORK/out" 2>&1 || true
         if [ -s "$report" ] && row "$name" "$report" >"$WORK/row" 2>"$WORK/notes"; then :; else FAILED=1; cat "$WORK/out" >&2; fi
         cat "$WORK/notes" >&2

@@ -3,9 +3,12 @@
 import statistics
 
 from scenarios import CONNECTION, DELIVERY, MEMORY
+from servers import NO_HOLD
 
 # A ratio below is no lead: runs of one binary differ by as much.
 LEAD = 1.05
+# Of its cores: a server that takes as much has no time left, and its latencies are those of a queue.
+SATURATED = 0.98
 CSV = (
     ("verdict", ("verdict",)),
     ("deliveries_per_s", ("deliveries_per_s",)),
@@ -52,30 +55,43 @@ class Found:
         values = [value for value in values if value is not None]
         return statistics.median(values) if values else None
 
-    def ratios(self, scenario, server):
-        """Per round: what the best peer's unit cost, in units of what this server's did; and who was best.
+    def ratios(self, scenario, server, value=lambda run: run["cost"]):
+        """Per round: the best peer's value (the least) in units of this server's; and who was best.
 
         A round in which a peer failed that was best in another gives no ratio: the one left may not be the best."""
-        rounds = {}
-        for run in self.good:
-            if run["scenario"] == scenario.name:
-                rounds.setdefault(run["round"], {})[run["server"]] = run["cost"]
+        rounds = self.by_round(scenario, value)
         best = {}
-        for number, costs in rounds.items():
-            peers = {name: cost for name, cost in costs.items() if name in self.peers}
+        for number, values in rounds.items():
+            peers = {name: value for name, value in values.items() if name in self.peers}
             if peers:
                 best[number] = min(peers, key=peers.get)
         needed = {server.name, *best.values()}
         whole = [number for number in best if needed <= rounds[number].keys()]
         return [rounds[n][best[n]] / rounds[n][server.name] for n in whole], [best[n] for n in whole]
 
+    def against(self, scenario, name, other, value):
+        """Per round that has both: a server's value in units of another's."""
+        rounds = self.by_round(scenario, value).values()
+        return [values[name] / values[other] for values in rounds if {name, other} <= values.keys()]
+
+    def by_round(self, scenario, value):
+        """{round: {server: value}} of the runs that have one."""
+        rounds = {}
+        for run in self.good:
+            if run["scenario"] == scenario.name and (found := value(run)):
+                rounds.setdefault(run["round"], {})[run["server"]] = found
+        return rounds
+
 
 def markdown(runs, chosen, servers, absent, machine, options):
     """The whole report."""
     found = Found(runs, servers)
     echoes = "echo: 100 connections"
+    run_by = {"command", "seed"}
     lines = [
-        ", ".join(f"{key} {value}" for key, value in machine.items()),
+        ", ".join(f"{key} {value}" for key, value in machine.items() if key not in run_by),
+        "",
+        f"`{machine['command']}`, seed {machine['seed']}",
         "",
         f"{options.rounds} rounds of {options.seconds} s (+ {options.warmup} s of warm-up), {options.subscribers:,} subscribers,"
         f" {echoes}. One core for the server, the other for loadgen.",
@@ -97,20 +113,36 @@ def markdown(runs, chosen, servers, absent, machine, options):
 
 
 def summary(found, chosen, servers):
-    """The table for those who read one only: ours, the peer that was best in most rounds, and the ratio to the best."""
+    """The table for those who read one only: ours, the peer that was best in most rounds, and the ratio to the best. At an
+    offered rate CPU time and p50 each have a best peer of their own."""
     ours = [server for server in servers if not server.is_peer]
     if not found.peers or not ours:
         return []
     by_name = {server.name: server for server in servers}
-    lines = ["", "In short: thousand deliveries per server CPU-second; at an offered rate cores used · p50.", ""]
+    lines = ["", "In short: thousand deliveries per server CPU-second; at an offered rate cores used · p50. Ratios: more is better.", ""]
     lines += head(["load", *[server.name for server in ours], "best peer", f"{ours[0].name} ÷ best peer"])
     for scenario in (scenario for scenario in chosen if scenario.unit == DELIVERY):
-        ratios, bests = found.ratios(scenario, ours[0])
-        best = statistics.mode(bests) if bests else None
         cells = [figure(found, scenario, server) for server in ours]
-        peer = f"{figure(found, scenario, by_name[best])} ({best})" if best else "–"
-        lines.append(row([scenario.about, *cells, peer, spread(ratios)]))
+        lines.append(row([scenario.about, *cells, *best_of(found, scenario, ours[0], by_name)]))
     return lines
+
+
+def best_of(found, scenario, server, by_name):
+    """Two cells: what the best peer reached, and this server's ratio to it."""
+    ratios, bests = found.ratios(scenario, server)
+    if not bests:
+        return ["–", "–"]
+    best = statistics.mode(bests)
+    if not scenario.is_offered:
+        return [f"{figure(found, scenario, by_name[best])} ({best})", spread(ratios)]
+    cores, p50 = found.median(scenario, by_name[best], cpu_share) or 0, latency_ms("p50")
+    peer, ratio = f"{cores:.2f} ({best})", f"CPU {spread(ratios)}"
+    ratios, bests = found.ratios(scenario, server, p50)
+    if bests:
+        best = statistics.mode(bests)
+        peer += f" · {ms(found.median(scenario, by_name[best], p50))} ms ({best})"
+        ratio += f" · p50 {spread(ratios)}"
+    return [peer, ratio]
 
 
 def figure(found, scenario, server):
@@ -183,6 +215,16 @@ def ms(value):
     return "–" if value is None else f"{value:.2f}"
 
 
+# The columns at an offered rate.
+OFFERED = {
+    "cores": cpu_share,
+    "p50": latency_ms("p50"),
+    "p99": latency_ms("p99"),
+    "p99.9": latency_ms("p99_9"),
+    "completion p99": latency_ms("p99", "completion"),
+}
+
+
 def closed_latency(found, chosen, servers):
     """p50 of the closed loops."""
     chosen = [scenario for scenario in chosen if scenario.unit == DELIVERY and not scenario.is_offered]
@@ -196,18 +238,40 @@ def closed_latency(found, chosen, servers):
 
 
 def offered(found, chosen, servers):
-    """Cores and latencies at the offered rates."""
+    """Cores and latencies at the offered rates, and both of ours beside the best peer's."""
     lines = []
     for scenario in (scenario for scenario in chosen if scenario.is_offered):
+        measured = [server for server in servers if found.of(scenario, server)]
+        if not measured:
+            continue
         lines += ["", f"{scenario.name}: {scenario.about}; latencies from the intended time, in ms: medians.", ""]
-        lines += head(["", "cores", "p50", "p99", "p99.9", "completion p99"])
-        for server in servers:
-            cores = found.median(scenario, server, cpu_share)
-            figures = [ms(found.median(scenario, server, latency_ms(which))) for which in ("p50", "p99", "p99_9")]
-            completion = ms(found.median(scenario, server, latency_ms("p99", "completion")))
-            if found.of(scenario, server):
-                lines.append(row([server.name, "–" if cores is None else f"{cores:.3f}", *figures, completion]))
+        lines += head(["", *OFFERED, ""])
+        lines += [offered_row(found, scenario, server) for server in measured]
+        lines += [beside_best(found, scenario, server) for server in measured if found.peers and not server.is_peer]
+        lines += without_hold(found, scenario)
     return lines
+
+
+def offered_row(found, scenario, server):
+    cores, *latencies = (found.median(scenario, server, value) for value in OFFERED.values())
+    is_saturated = cores is not None and cores >= SATURATED * (2 if server.has_both_cores else 1)
+    first = "–" if cores is None else f"{cores:.3f}"
+    return row([server.name, first, *map(ms, latencies), "saturated" if is_saturated else ""])
+
+
+def beside_best(found, scenario, server):
+    """A line of ratios, each to the peer that was best in its column, round by round: less is better."""
+    cells = []
+    for value in OFFERED.values():
+        ratios, bests = found.ratios(scenario, server, value)
+        cells.append(f"{spread([1 / ratio for ratio in ratios])} {statistics.mode(bests)}" if bests else "–")
+    return row([f"{server.name} ÷ best peer", *cells, ""])
+
+
+def without_hold(found, scenario):
+    """What holding a busy topic back costs who hears it."""
+    ratios = found.against(scenario, "ringrelay", NO_HOLD, latency_ms("p50"))
+    return ["", f"p50 of ringrelay ÷ {NO_HOLD}, round by round: {spread(ratios)}."] if ratios else []
 
 
 def beside(found, chosen, servers):

@@ -45,6 +45,12 @@ def fan_out(name, subscribers, publishers, size, *flags, about, **more):
     return Scenario(name, about, "run", everyone + flags, **more)
 
 
+def offered_echo(name, rate, **more):
+    flags = ("--connections", "100", "--rate", str(rate), "--size", "64")
+    about = f"echo: {rate:,} msg/s of 64 B by 100 connections"
+    return Scenario(name, about, "echo", flags, "/echo", frozenset({ECHO}), is_offered=True, **more)
+
+
 def echo(name, depth, size, **more):
     flags = ("--connections", "100", "--depth", str(depth), "--size", str(size))
     about = f"echo: 100 connections, {depth} × {size} B outstanding"
@@ -85,6 +91,10 @@ def further(subscribers, closed):
         closed(4, 65536, is_usual=False),
         echo("echo1k-d16", 16, 1024, is_usual=False),
         offered("rate2000-64", 2000, subscribers, is_usual=False),
+        # Half a core of every server, and next to nothing: what a server that flushes late costs who hears it.
+        offered("rate100-64", 100, subscribers, is_usual=False),
+        offered("rate20-64", 20, subscribers, is_usual=False),
+        offered_echo("echo-half", 60_000, is_usual=False),
         offered("crowd10000", 5, CROWD, is_usual=False, needs=both, beside=BESIDE),
         offered("topics1x10000", 10, CROWD, is_usual=False),
         Scenario(

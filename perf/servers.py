@@ -1,5 +1,8 @@
 """The programs that are compared: how each is made, how it is started, what it can do. And those that are not, and why."""
 
+import functools
+import json
+import re
 import shutil
 import socket
 import subprocess
@@ -7,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from revisions import ROOT, TARGET, Failure
+from revisions import ROOT, TARGET, Failure, capture, tomllib
 from scenarios import ECHO, RELAY, TLS, TOPICS
 
 PEERS = ROOT / "perf" / "peers"
@@ -15,10 +18,13 @@ PEERS = ROOT / "perf" / "peers"
 BUILT = TARGET / "peers"
 NGINX_MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 
+# ringrelay without the hold that its p50 is compared to.
+NO_HOLD = "ringrelay-no-hold"
+
 NOT_MEASURED = {
     "uWebSockets.js": "not in the npm registry (its authors distribute it on GitHub only; packages of that name there are"
-    " others'). Its C++ core is measured as uwebsockets, from the sources in the crate libuwebsockets-sys 0.0.10.",
-    "nats-server": "its WebSocket listener (Debian's nats-server 2.9) carries the NATS protocol, CONNECT, SUB and PUB, and"
+    " others'). Its C++ core is measured as uwebsockets, from the sources in the crate libuwebsockets-sys.",
+    "nats-server": "its WebSocket listener carries the NATS protocol, CONNECT, SUB and PUB, and"
     " closes a connection that sends anything else with 1002: the messages of these scenarios mean nothing to it.",
 }
 
@@ -28,7 +34,8 @@ class Server:
     """One program under test: how to make it, and its command line, given a folder for its files and whether by TLS."""
 
     name: str
-    about: str
+    # With {} for each of the versions.
+    text: str
     prepare: callable
     command: callable
     can: frozenset = frozenset({RELAY, ECHO})
@@ -39,10 +46,51 @@ class Server:
     has_both_cores: bool = False
     # The line of its log that says that it listens, with the port unless the folder's file `port` has it.
     listens: str = r"Listening on \S*:(\d+)"
+    # Each says the version of a part, or nothing where it cannot.
+    versions: tuple = ()
+
+    @property
+    def about(self):
+        """What it is, with the versions that are installed or pinned."""
+        return " ".join(self.text.format(*[ask() for ask in self.versions]).split())
 
     def unable(self, scenario):
         """What the scenario needs and this server cannot do, in words; empty if it can."""
         return ", ".join(sorted(scenario.needs - self.can))
+
+
+def debian(package):
+    """The version of an installed package, without the distribution's part."""
+
+    def ask():
+        if not shutil.which("dpkg-query"):
+            return ""
+        found = capture("dpkg-query", "-W", "-f", "${Version}", package).stdout
+        return re.sub(r"^\d+:|[-+~].*$", "", found)
+
+    return functools.cache(ask)
+
+
+def locked_crate(peer, crate):
+    """The version of a peer's lock file."""
+
+    def ask():
+        packages = tomllib.loads((PEERS / peer / "Cargo.lock").read_text())["package"]
+        return next(package["version"] for package in packages if package["name"] == crate)
+
+    return ask
+
+
+def locked_npm(peer, package):
+    def ask():
+        return json.loads((PEERS / peer / "package-lock.json").read_text())["packages"][f"node_modules/{package}"]["version"]
+
+    return ask
+
+
+def written_in(file, pattern):
+    """What a pattern finds in a peer's own file."""
+    return lambda: re.search(pattern, (PEERS / file).read_text()).group(1)
 
 
 def need(path, maker):
@@ -77,7 +125,8 @@ def certificate():
     return cert, key
 
 
-def ringrelay(name, about, driver, shards=1, is_usual=True):
+def ringrelay(name, about, driver, shards=1, is_usual=True, window=""):
+    """`window`: what each endpoint says beside path and mode."""
     binary = TARGET / "release" / "ringrelay"
 
     def prepare():
@@ -91,7 +140,8 @@ def ringrelay(name, about, driver, shards=1, is_usual=True):
             f"server:\n  {{host: 127.0.0.1, port: 0, shards: {shards}, driver: {driver},\n"
             f"   tls: {{enabled: {str(is_tls).lower()}, cert_file: '{cert}', key_file: '{key}'}}}}\n"
             "metrics: {enabled: false}\n"
-            "endpoints: [{path: /, mode: relay}, {path: '/rooms/{topic}', mode: relay}, {path: /echo, mode: echo}]\n"
+            f"endpoints: [{{path: /, mode: relay{window}}}, {{path: '/rooms/{{topic}}', mode: relay{window}}},"
+            f" {{path: /echo, mode: echo{window}}}]\n"
         )
         return [binary, "--config", config]
 
@@ -99,15 +149,16 @@ def ringrelay(name, about, driver, shards=1, is_usual=True):
     return Server(name, about, prepare, command, everything, False, is_usual, has_both_cores=shards > 1)
 
 
-def cargo(name, about, is_usual=False):
-    """A peer in Rust, in a workspace of its own."""
+def cargo(name, text, is_usual=False):
+    """A peer in Rust, in a workspace of its own; its name is that of the crate that it shows."""
 
     def prepare():
         need_tools("cargo")
         manifest = PEERS / name / "Cargo.toml"
         run("cargo", "build", "--quiet", "--release", "--locked", "--manifest-path", manifest, "--target-dir", BUILT)
 
-    return Server(name, about, prepare, lambda *_: [BUILT / "release" / f"peer-{name}", "0"], is_usual=is_usual)
+    command = [BUILT / "release" / f"peer-{name}", "0"]
+    return Server(name, text, prepare, lambda *_: command, is_usual=is_usual, versions=(locked_crate(name, name),))
 
 
 def npm(folder):
@@ -147,6 +198,16 @@ def prepare_websockets():
         shutil.copy(wanted, installed)
 
 
+@functools.cache
+def node_version():
+    return capture("node", "--version").stdout.strip().removeprefix("v") if shutil.which("node") else ""
+
+
+@functools.cache
+def nginx_version():
+    return capture("nginx", "-v").stderr.strip().rpartition("/")[2] if shutil.which("nginx") else ""
+
+
 def prepare_nchan():
     need_tools("nginx")
     need(NGINX_MODULE, "apt-get install nginx libnginx-mod-nchan")
@@ -168,36 +229,50 @@ SERVERS = [
     ringrelay("ringrelay-epoll", "epoll", "epoll"),
     Server(
         "bun",
-        "Bun 1.4 `publish`",
+        "Bun {} `publish`",
         lambda: npm(PEERS / "bun"),
         bun_command,
         frozenset({RELAY, ECHO, TOPICS, TLS}),
         is_usual=True,
+        versions=(locked_npm("bun", "bun"),),
     ),
-    cargo("tokio-tungstenite", "tokio-tungstenite 0.30, feed and flush", is_usual=True),
-    scripted("uwebsockets", "uWebSockets 20 (C++) `publish`", can=frozenset({RELAY, ECHO, TOPICS})),
-    cargo("fastwebsockets", "fastwebsockets 0.10 on a buffered stream, flush"),
-    cargo("axum", "axum 0.8, feed and flush"),
-    scripted("gorilla", "gorilla/websocket 1.5, prepared messages, held back and flushed"),
+    cargo("tokio-tungstenite", "tokio-tungstenite {}, feed and flush", is_usual=True),
+    scripted(
+        "uwebsockets",
+        "uWebSockets (C++, of the crate libuwebsockets-sys {}) `publish`",
+        can=frozenset({RELAY, ECHO, TOPICS}),
+        versions=(written_in("uwebsockets/build.sh", r"CRATE=libuwebsockets-sys-(\S+)"),),
+    ),
+    cargo("fastwebsockets", "fastwebsockets {} on a buffered stream, flush"),
+    cargo("axum", "axum {}, feed and flush"),
+    scripted(
+        "gorilla",
+        "gorilla/websocket {}, prepared messages, held back and flushed",
+        versions=(debian("golang-github-gorilla-websocket-dev"),),
+    ),
     Server(
         "node-ws",
-        "node `ws` 8.23 with bufferutil",
+        "node {} `ws` {} with bufferutil",
         prepare_node_ws,
         lambda *_: ["node", PEERS / "node-ws/server.js", "0"],
+        versions=(node_version, locked_npm("node-ws", "ws")),
     ),
     Server(
         "nchan",
-        "nginx 1.22 with nchan 1.3",
+        "nginx {} with nchan {}",
         prepare_nchan,
         nchan_command,
         frozenset({RELAY}),
         listens='using the "epoll" event method',
+        versions=(nginx_version, debian("libnginx-mod-nchan")),
     ),
     Server(
         "websockets",
-        "Python `websockets` 17.4 on uvloop, `broadcast`",
+        "Python `websockets` {} on uvloop, `broadcast`",
         prepare_websockets,
         lambda *_: [BUILT / "websockets/bin/python", PEERS / "websockets/server.py", "0"],
+        versions=(written_in("websockets/requirements.txt", r"websockets==(\S+)"),),
     ),
     ringrelay("ringrelay-2-shards", "io_uring, two shards", "io_uring", shards=2, is_usual=False),
+    ringrelay(NO_HOLD, "io_uring, no topic is held", "io_uring", is_usual=False, window=", flush_window_us: 0"),
 ]

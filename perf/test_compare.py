@@ -4,6 +4,7 @@ import types
 import unittest
 from xml.etree import ElementTree
 
+import compare
 import plot
 import report
 from scenarios import scenarios
@@ -13,11 +14,19 @@ BY_NAME = {server.name: server for server in SERVERS}
 CHOSEN = [scenario for scenario in scenarios(1000) if scenario.name in ("w1-64", "rate500-64")]
 OPTIONS = types.SimpleNamespace(rounds=2, seconds=1, warmup=1, subscribers=1000)
 MACHINE = {"cpu": "A < B", "cores": 2, "kernel": "6", "date": "2026-11-20", "commit": "abc"}
+RUN_BY = {"command": "perf/compare.py --rounds 2", "seed": 7}
 
 
 def run(number, server, cost=None, fault=None, scenario="w1-64"):
     made = {"round": number, "scenario": scenario, "server": server, "cost": cost, "report": {}}
     return made | ({"fault": fault} if fault else {})
+
+
+def at_rate(server, cores, p50_us):
+    """A run at an offered rate."""
+    one = run(1, server, cores, scenario="rate500-64")
+    one["report"] = {"server": {"cpu_share": cores}, "latency_us": {"response": {"p50": p50_us}}}
+    return one
 
 
 def found(*runs):
@@ -49,7 +58,7 @@ class Markdown(unittest.TestCase):
     def text(self, runs, absent=None):
         names = {one["server"] for one in runs}
         servers = [server for server in SERVERS if server.name in names]
-        return report.markdown(runs, CHOSEN, servers, absent or {}, MACHINE, OPTIONS)
+        return report.markdown(runs, CHOSEN, servers, absent or {}, MACHINE | RUN_BY, OPTIONS)
 
     def test_where_there_is_no_lead_is_said(self):
         behind = self.text([run(1, "ringrelay", 2.0), run(1, "bun", 1.8)])
@@ -64,11 +73,65 @@ class Markdown(unittest.TestCase):
         self.assertIn("Left out, 1 of 3 runs:\n\n- ringrelay, w1-64, round 2: 3 lost", text)
         self.assertIn("- **x**: no compiler", text)
 
+    def test_it_says_by_what_command_it_was_made(self):
+        self.assertIn("commit abc\n\n`perf/compare.py --rounds 2`, seed 7\n", self.text([run(1, "bun", 2.0)]))
+
+    def test_at_an_offered_rate_each_column_has_its_own_best_peer(self):
+        text = self.text([at_rate("ringrelay", 0.5, 4000), at_rate("bun", 0.75, 8000), at_rate("axum", 1.0, 2000)])
+        self.assertIn("| ringrelay ÷ best peer | 0.67 (0.67–0.67) bun | 2.00 (2.00–2.00) axum | – | – | – |  |", text)
+        self.assertIn("| 0.50 · 4.00 ms | 0.75 (bun) · 2.00 ms (axum) | CPU 1.50 (1.50–1.50) · p50 0.50 (0.50–0.50) |", text)
+        self.assertIn("| axum | 1.000 | 2.00 | – | – | – | saturated |", text)
+        self.assertIn("| bun | 0.750 | 8.00 | – | – | – |  |", text)
+
+    def test_what_holding_back_costs_is_said_where_both_were_measured(self):
+        text = self.text([at_rate("ringrelay", 0.5, 4000), at_rate("ringrelay-no-hold", 0.5, 5000)])
+        self.assertIn("p50 of ringrelay ÷ ringrelay-no-hold, round by round: 0.80 (0.80–0.80).", text)
+        self.assertNotIn("no-hold", self.text([at_rate("ringrelay", 0.5, 4000)]))
+
     def test_a_line_of_the_csv_has_as_many_cells_as_its_head(self):
         head, *lines = report.csv([run(1, "bun", 1.5), run(1, "axum", fault='"odd", \n')]).splitlines()
         self.assertEqual(len(lines), 2)
         self.assertEqual(lines[0].count(","), head.count(","))
         self.assertTrue(lines[1].endswith(""","'odd',  \""""))
+
+
+class Judged(unittest.TestCase):
+    """A report of loadgen, however odd, is one run and no more."""
+
+    def judged(self, report, code=0, unit="delivery"):
+        done, scenario = types.SimpleNamespace(returncode=code), types.SimpleNamespace(unit=unit)
+        return compare.judged(report, done, scenario)
+
+    def test_a_failure_is_told_before_a_cost_is_looked_for(self):
+        for unit in ("delivery", "connection", "memory"):
+            self.assertEqual(self.judged({"failure": "refused", "server": None}, 2, unit)["fault"], "refused")
+            self.assertIn("nothing was", self.judged({"server": None}, 0, unit)["fault"])
+        self.assertEqual(self.judged({"verdict": "INVALID", "reasons": ["late"]}, 3)["fault"], "INVALID: late")
+
+    def test_a_whole_run_has_its_cost(self):
+        run = self.judged({"server": {"cpu_us_per_delivery": 1.5}, "lost": 0, "curves": [1]})
+        self.assertEqual(run, {"report": {"server": {"cpu_us_per_delivery": 1.5}, "lost": 0}, "cost": 1.5})
+        self.assertEqual(self.judged({"server": {"cpu_us_per_delivery": 1.5}, "lost": 2})["fault"], "2 lost")
+
+    def test_what_cannot_be_read_is_the_fault_of_its_run(self):
+        class Odd:
+            def unable(self, scenario):
+                return {}["missing"]
+
+        self.assertEqual(compare.measure(Odd(), None, None), {"report": {}, "fault": "KeyError: 'missing'"})
+
+
+class Loads(unittest.TestCase):
+    def test_names_are_unique_and_every_server_says_what_it_is(self):
+        for items in (scenarios(1000), SERVERS):
+            self.assertEqual(len({item.name for item in items}), len(items))
+            self.assertTrue(all(item.about for item in items))
+
+    def test_offered_rates_of_half_a_core_and_of_next_to_none(self):
+        flags = {scenario.name: " ".join(scenario.flags) for scenario in scenarios(1000) if scenario.is_offered}
+        self.assertIn("--connections 100 --rate 60000 --size 64", flags["echo-half"])
+        self.assertIn("--rate 100", flags["rate100-64"])
+        self.assertIn("--rate 20", flags["rate20-64"])
 
 
 class Plot(unittest.TestCase):
