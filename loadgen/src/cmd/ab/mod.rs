@@ -16,6 +16,7 @@ use crate::compare::diff::Rule;
 use crate::compare::rank::{self, Estimate, Outcome};
 use crate::drive::findings::Findings;
 use crate::live::Live;
+use crate::out;
 use crate::report::env::Env;
 use crate::report::slo::Slo;
 use crate::report::verdict::Verdict;
@@ -93,7 +94,7 @@ pub(crate) fn ab(args: &AbArgs) -> Result<Exit, (Exit, String)> {
         let [a, b, canary] = values;
         let canary = args.canary.then_some(canary);
         let again = canary.map(|canary| format!("  A again {canary:.4}")).unwrap_or_default();
-        eprintln!("pair {:>2} of {}: A {a:.4}  B {b:.4}{again}  B/A {:.4}", index + 1, args.pairs, b / a);
+        out::note(&format!("pair {:>2} of {}: A {a:.4}  B {b:.4}{again}  B/A {:.4}", index + 1, args.pairs, b / a));
         let is_first = order.iter().position(|arm| *arm == A) < order.iter().position(|arm| *arm == B);
         pairs.push(Pair { a, b, canary, is_a_first: (!is_side_by_side).then_some(is_first) });
         if signal::asked_to_stop() {
@@ -104,7 +105,7 @@ pub(crate) fn ab(args: &AbArgs) -> Result<Exit, (Exit, String)> {
     let report = AbReport { slice_ms, ..conclude(pairs, &args.fail_on, args.confidence, invalid_runs)? };
     let text = describe(&report);
     if !is_json_on_stdout(args.run.target.json.as_deref()) {
-        println!("{text}");
+        out::print(&format!("{text}\n"))?;
     }
     if let Some(path) = &args.run.target.json {
         write_json(path, &report)?;
