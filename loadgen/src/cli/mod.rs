@@ -284,9 +284,14 @@ pub(crate) struct DiffArgs {
     pub(crate) a: PathBuf,
     /// The report to judge.
     pub(crate) b: PathBuf,
-    /// What counts as worse: changes from A to B, like 'cpu_us_per_delivery>+5%'.
-    #[arg(long, value_name = "RULES", default_value = RULES_DEFAULT, value_parser = Rules::parse, allow_hyphen_values = true)]
-    pub(crate) fail_on: Rules,
+    #[arg(
+        long,
+        value_name = "RULES",
+        value_parser = Rules::parse,
+        allow_hyphen_values = true,
+        help = format!("What counts as worse: changes from A to B, like 'cpu_us_per_delivery>+5%'. A rule given here that cannot be judged makes the comparison inconclusive (exit 3) [default: {RULES_DEFAULT}]")
+    )]
+    pub(crate) fail_on: Option<Rules>,
     /// Write the comparison there, as Markdown.
     #[arg(long, value_name = "F")]
     pub(crate) markdown: Option<PathBuf>,
