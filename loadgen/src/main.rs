@@ -7,6 +7,7 @@ mod compare;
 mod drive;
 mod live;
 mod measure;
+mod out;
 mod peer;
 mod plan;
 mod report;
@@ -22,9 +23,19 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use cli::{Cli, Command};
+use cmd::Exit;
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let done = Cli::try_parse().map_or_else(|error| say(&error), |cli| run(cli.command));
+    let exit = done.unwrap_or_else(|(exit, message)| {
+        out::note(&format!("loadgen: {message}"));
+        exit
+    });
+    ExitCode::from(exit as u8)
+}
+
+fn run(command: Command) -> Result<Exit, (Exit, String)> {
+    match command {
         Command::Run(args) => cmd::load::run(&args),
         Command::Echo(args) => cmd::load::echo(&args),
         Command::Idle(args) => cmd::idle::idle(&args),
@@ -36,10 +47,11 @@ fn main() -> ExitCode {
         Command::Plan(args) => cmd::plan::plan(&args),
         Command::Doctor(args) => cmd::doctor::doctor(&args),
         Command::Peer(args) => cmd::peer::peer(&args),
-    };
-    let exit = done.unwrap_or_else(|(exit, message)| {
-        eprintln!("loadgen: {message}");
-        exit
-    });
-    ExitCode::from(exit as u8)
+    }
+}
+
+/// What there is to say instead of a command: what is wrong, or the help or the version that was asked for.
+fn say(error: &clap::Error) -> Result<Exit, (Exit, String)> {
+    let written = error.print();
+    if error.use_stderr() { Ok(Exit::Usage) } else { out::checked(written).map(|()| Exit::Held) }
 }

@@ -20,13 +20,13 @@ fn assert_ceiling(report: &Value, peer: &str) {
 #[test]
 fn the_ceiling_is_measured_after_the_run_and_stands_beside_its_figures() {
     let (fanout, echo) = (Peer::start("fanout", &[]), Peer::start("echo", &[]));
-    let time = ["--warmup", "200ms", "--duration", "1s", "--threads", "1", "--ceiling"];
-    let (url, load) = (fanout.url("/"), ["--subscribers", "40", "--rate", "300"]);
+    let time = ["--warmup", "100ms", "--duration", "500ms", "--threads", "1", "--ceiling"];
+    let (url, load) = (fanout.url("/"), ["--subscribers", "40", "--rate", "600"]);
     let (_, report, errors) = run(&[&["run", "--url", &url], &load[..], &time].concat());
     assert!(errors.contains("own ceiling: the same load against a null peer (fanout)"), "{errors}");
     assert_ceiling(&report, "fanout");
     // The run's own figures are those of the run.
-    assert_eq!((number(&report, "/received"), number(&report, "/env/measured_seconds")), (12_000.0, 1.0));
+    assert_eq!((number(&report, "/received"), number(&report, "/env/measured_seconds")), (12_000.0, 0.5));
     let (url, load) = (echo.url("/"), ["--connections", "10", "--depth", "4"]);
     let (_, report, _) = run(&[&["echo", "--url", &url], &load[..], &time].concat());
     assert_ceiling(&report, "echo");

@@ -1,112 +1,16 @@
-//! What is made of several runs: `merge`, `diff` and `ab`, on reports of real runs.
+//! `ab` on real servers of known cost.
 
 mod common;
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use common::{Peer, assert_described, loadgen, number, run};
+use common::{assert_described, number, output, temporary};
 use serde_json::Value;
-
-fn temporary(name: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("loadgen-{}-{name}", std::process::id()))
-}
-
-fn measured(peer: &Peer, path: &str, name: &str) -> (PathBuf, Value) {
-    let url = peer.url(path);
-    let shape = ["--subscribers", "8", "--rate", "300", "--warmup", "0s", "--duration", "1s"];
-    let pid = peer.pid().to_string();
-    let (_, report, errors) = run(&[&["run", "--url", &url, "--server-pid", &pid], &shape[..]].concat());
-    assert!(report.is_object(), "{errors}");
-    let file = temporary(name);
-    std::fs::write(&file, report.to_string()).unwrap();
-    (file, report)
-}
-
-fn output(args: &[&str]) -> (Option<i32>, String, String) {
-    let output = loadgen().args(args).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
 
 fn str(path: &Path) -> &str {
     path.to_str().unwrap()
-}
-
-#[test]
-fn merged_reports_add_up() {
-    let peer = Peer::start("fanout", &[]);
-    let (a, first) = measured(&peer, "/a", "merge-a.json");
-    let (b, second) = measured(&peer, "/b", "merge-b.json");
-    let (code, text, errors) = output(&["merge", str(&a), str(&b), "--json", "-"]);
-    assert!(code == Some(0) || code == Some(3), "{errors}");
-    let whole: Value = serde_json::from_str(&text).unwrap();
-    for key in ["/sent", "/expected", "/received", "/connections/opened", "/latency_us/completion/count"] {
-        assert_eq!(number(&whole, key), number(&first, key) + number(&second, key), "{key}");
-    }
-    let max = |report: &Value| number(report, "/latency_us/response/max");
-    assert_eq!((max(&whole), number(&whole, "/reach")), (max(&first).max(max(&second)), 1.0));
-    // Two runs, one after the other, are no run at the same time.
-    let reasons = whole["reasons"].to_string();
-    assert!(whole["verdict"] != "VALID" && reasons.contains("s apart (--start-at"), "{reasons}");
-    let cores = number(&first, "/generator/cpu_share") + number(&second, "/generator/cpu_share");
-    let received_per_s = number(&whole, "/deliveries_per_s") + number(&whole, "/heard");
-    let cost_us = number(&whole, "/generator/cpu_us_per_received");
-    assert!((cost_us * received_per_s / 1e6 / cores - 1.0).abs() < 0.01, "{cost_us}");
-    assert_eq!(whole["connections"]["ramp"].as_array().unwrap().last().unwrap()[1], 18);
-    std::fs::write(&b, "{}").unwrap();
-    let (code, _, errors) = output(&["merge", str(&a), str(&b)]);
-    assert!(code == Some(2) && errors.contains("no report"), "{errors}");
-    [a, b].iter().for_each(|file| std::fs::remove_file(file).unwrap());
-}
-
-#[test]
-fn an_slo_is_judged_by_the_whole_of_runs_that_began_together() {
-    let peer = Peer::start("fanout", &[]);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
-    let start_at = format!("{:.2}", now + 1.5);
-    let run_at = |path: &str, slo: &str, file: &Path| {
-        let mut command = loadgen();
-        command.args(["run", "--url", &peer.url(path), "--subscribers", "8", "--rate", "100", "--warmup", "0s"]);
-        command.args(["--duration", "1s", "--quiet", "--start-at", &start_at, "--slo", slo, "--json", str(file)]);
-        command.stdout(Stdio::null()).spawn().unwrap()
-    };
-    let (a, b) = (temporary("slo-a.json"), temporary("slo-b.json"));
-    // The first says what cannot hold for itself, and does for both: 100 messages/s make 800 deliveries/s.
-    let both = [run_at("/a", "deliveries_per_s>1200", &a), run_at("/b", "deliveries_per_s>1200,lost<1", &b)];
-    let codes = both.map(|mut child| child.wait().unwrap().code());
-    assert!(codes.iter().all(|code| matches!(code, Some(1 | 3))), "{codes:?}");
-    let (_, text, errors) = output(&["merge", str(&a), str(&b), "--json", "-"]);
-    let whole: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {errors}"));
-    let clauses: Vec<_> = whole["slo"]["clauses"].as_array().unwrap().iter().map(|c| c["clause"].clone()).collect();
-    assert_eq!((&whole["slo"]["held"], clauses), (&true.into(), vec!["deliveries_per_s>1200".into(), "lost<1".into()]));
-    assert!(!whole["reasons"].to_string().contains("apart"), "{:#}", whole["reasons"]);
-    [a, b].iter().for_each(|file| std::fs::remove_file(file).unwrap());
-}
-
-#[test]
-fn a_worse_report_is_exit_1_and_an_equal_one_exit_0() {
-    let peer = Peer::start("fanout", &[]);
-    let (a, mut report) = measured(&peer, "/", "diff-a.json");
-    report["verdict"] = "VALID".into();
-    std::fs::write(&a, report.to_string()).unwrap();
-    let (code, text, errors) = output(&["diff", str(&a), str(&a)]);
-    assert!(code == Some(0) && text.contains("reach"), "{text} {errors}");
-    let cost = number(&report, "/server/cpu_us_per_delivery");
-    report["server"]["cpu_us_per_delivery"] = (cost * 1.08).into();
-    let (b, markdown) = (temporary("diff-b.json"), temporary("diff.md"));
-    std::fs::write(&b, report.to_string()).unwrap();
-    let (code, text, _) = output(&["diff", str(&a), str(&b), "--markdown", str(&markdown)]);
-    assert!(code == Some(1) && text.contains("worse: cpu_us_per_delivery>+5%") && text.contains("+8.0 %"), "{text}");
-    assert!(std::fs::read_to_string(&markdown).unwrap().contains("| cpu_us_per_delivery |"));
-    let (code, ..) = output(&["diff", str(&a), str(&b), "--fail-on", "cpu_us_per_delivery>+10%"]);
-    assert_eq!(code, Some(0));
-    report["verdict"] = "INVALID".into();
-    std::fs::write(&b, report.to_string()).unwrap();
-    assert_eq!(output(&["diff", str(&a), str(&b)]).0, Some(3));
-    [a, b, markdown].iter().for_each(|file| std::fs::remove_file(file).unwrap());
 }
 
 #[test]
@@ -126,7 +30,7 @@ fn ab_finds_extra_work_per_delivery_and_shows_every_pair() {
     assert_eq!(report["held"], if code == Some(1) { Value::Bool(false) } else { Value::Null });
     assert!(number(&report, "/estimate/low") > 1.5 && report["pairs"].as_array().unwrap().len() == 7, "{text}");
     std::fs::remove_file(file).unwrap();
-    let (code, _, errors) = output(&["ab", "--a", "exit 7", "--b", &plain, "--url", &url]);
+    let (code, _, errors) = output(&[&["ab", "--a", "exit 7", "--b", &plain, "--url", &url], &shape[..]].concat());
     assert!(code == Some(4) && errors.contains("instead of listening"), "{errors}");
     let (code, _, errors) = output(&["ab", "--a", "x", "--b", "y", "--url", &url, "--pairs", "3"]);
     assert!(code == Some(2) && errors.contains("at least 7 pairs"), "{errors}");
@@ -179,11 +83,11 @@ fn side_by_side_ab_finds_less_extra_work_and_says_what_it_cannot_do() {
     let plain = format!("{} peer fanout --listen 127.0.0.1:{{port}}", env!("CARGO_BIN_EXE_loadgen"));
     let slow = format!("{plain} --work-ns 20000");
     let (url, file) = ("ws://127.0.0.1:{port}/", temporary("side.json"));
-    let shape = ["--pairs", "7", "--subscribers", "20", "--rate", "400", "--warmup", "40ms", "--duration", "240ms"];
+    let shape = ["--subscribers", "20", "--rate", "400", "--warmup", "40ms", "--duration", "240ms"];
     let ab = |a: &str, b: &str, more: &[&str]| {
         output(&[&["ab", "--a", a, "--b", b, "--url", url, "--quiet", "--json", str(&file)], &shape[..], more].concat())
     };
-    let (code, text, errors) = ab(&plain, &slow, &["--canary"]);
+    let (code, text, errors) = ab(&plain, &slow, &["--canary", "--pairs", "7"]);
     let report: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
     std::fs::remove_file(&file).unwrap();
     // On a busy machine the verdict may be invalid, or A differ from itself; what was measured is the same.
@@ -199,7 +103,7 @@ fn side_by_side_ab_finds_less_extra_work_and_says_what_it_cannot_do() {
     let schema: Value = serde_json::from_str(include_str!("../schema/ab-1.json")).unwrap();
     assert_described(&report, &schema, "");
     // Other figures are those of each side's own slices: nothing is lost between them.
-    let (_, _, errors) = ab(&plain, &slow, &["--fail-on", "reach<-1%"]);
+    let (_, _, errors) = ab(&plain, &slow, &["--fail-on", "reach<-1%", "--pairs", "2", "--confidence", "0.5"]);
     assert!(errors.contains("A 1.0000  B 1.0000"), "{errors}");
     for (a, more, why) in [
         ("sleep 9", &[][..], "has none: where is it to listen"),

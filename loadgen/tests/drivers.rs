@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Peer, number, run};
+use common::{Peer, at_once, number, run};
 use serde_json::Value;
 
 /// The backends that work here; what keeps io_uring out is said, not passed over.
@@ -29,12 +29,12 @@ fn assert_complete(driver: &str, report: &Value) {
 fn every_load_is_complete_on_every_backend() {
     let (fanout, echo) = (Peer::start("fanout", &[]), Peer::start("echo", &[]));
     for driver in drivers() {
-        let time = ["--warmup", "100ms", "--duration", "1s", "--driver", driver];
+        let time = ["--warmup", "100ms", "--duration", "400ms", "--driver", driver];
         for shape in [
             &["--subscribers", "50", "--rate", "500", "--threads", "2"][..],
             &["--subscribers", "50", "--outstanding", "32", "--publishers", "3"],
             // More than all receive buffers together.
-            &["--subscribers", "60", "--rate", "20", "--size", "300000", "--drain", "20s"],
+            &["--subscribers", "60", "--rate", "50", "--size", "300000", "--drain", "20s"],
         ] {
             let url = fanout.url("/");
             let (_, report, errors) = run(&[&["run", "--url", &url], shape, &time].concat());
@@ -62,19 +62,23 @@ fn slow_readers_and_storms_work_on_every_backend() {
   - {publishers: 1, rate: 100, size: 10000}
 ";
     std::fs::write(&path, groups).unwrap();
-    for driver in drivers() {
-        let url = peer.url("/slow");
+    let file = path.to_str().unwrap();
+    at_once(&drivers(), |driver| {
+        let url = peer.url(&format!("/slow/{driver}"));
         let time = ["--warmup", "0s", "--duration", "2s", "--driver", driver];
-        let (_, report, _) = run(&[&["run", path.to_str().unwrap(), "--url", &url], &time[..]].concat());
+        let (_, report, _) = run(&[&["run", file, "--url", &url], &time[..]].concat());
         assert_complete(driver, &report);
         let heard = number(&report, "/heard");
         assert!((250.0..450.0).contains(&heard), "{driver}: {heard}");
-        let url = peer.url("/storm");
-        let shape = ["--connections", "60", "--after", "500ms", "--subscribers", "5", "--rate", "100"];
+    });
+    at_once(&drivers(), |driver| {
+        let url = peer.url(&format!("/storm/{driver}"));
+        let time = ["--warmup", "0s", "--duration", "1s", "--driver", driver];
+        let shape = ["--connections", "60", "--after", "300ms", "--subscribers", "5", "--rate", "200"];
         let (_, report, errors) = run(&[&["storm", "--url", &url], &shape[..], &time].concat());
         assert!(report["failure"].is_null(), "{driver}: {errors}");
         assert_complete(driver, &report);
         assert_eq!((number(&report, "/storm/cut"), number(&report, "/storm/recovered")), (30.0, 30.0), "{driver}");
-    }
+    });
     std::fs::remove_file(path).unwrap();
 }

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 
 use common::{Peer, Running, number, run, signal};
 
-const SHORT: [&str; 4] = ["--warmup", "0s", "--duration", "1s"];
+const SHORT: [&str; 4] = ["--warmup", "0s", "--duration", "400ms"];
 
 #[test]
 fn wrong_usage_is_exit_2_with_a_message() {
@@ -80,7 +80,7 @@ fn a_server_that_dies_in_mid_run_is_exit_4_and_keeps_what_was_measured() {
     let peer = Peer::start("fanout", &[]);
     let url = peer.url("/");
     let mut running = Running::start(&["run", "--url", &url, "--rate", "500", "--warmup", "0s", "--duration", "30s"]);
-    running.wait_for_second(2);
+    running.wait_for_second(1);
     signal(peer.pid(), "KILL");
     let (code, report, errors) = running.finish();
     assert!(code == 4 && errors.contains("ended before the run did"), "{code} {errors}");
@@ -97,6 +97,10 @@ fn a_signal_ends_the_run_and_keeps_what_was_measured() {
     let (code, report, errors) = running.finish();
     assert!(code == 4 && errors.contains("stopped by a signal"), "{code} {errors}");
     assert!(number(&report, "/received") > 1000.0);
+    // What was not to be sent yet is not missed, and the time that did not come was not busy.
+    let [scheduled, sent] = ["/scheduled", "/sent"].map(|key| number(&report, key));
+    assert!(sent >= scheduled * 0.9 && scheduled < 5000.0, "{sent} of {scheduled}");
+    assert!(number(&report, "/generator/busy_share_max") < 0.9, "{:#}", report["generator"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 
-use common::{Peer, Running, loadgen, number};
+use common::{Peer, Running, at_once, loadgen, number};
 use nix::pty::{Winsize, openpty};
 
 const SHAPE: [&str; 6] = ["--subscribers", "5", "--rate", "100", "--warmup", "0s"];
@@ -35,7 +35,7 @@ fn on_terminal(url: &str, columns: u16, environment: &[(&str, &str)]) -> String 
 fn on_a_terminal_one_line_is_rewritten_within_its_width() {
     let peer = Peer::start("fanout", &[]);
     let url = peer.url("/");
-    for columns in [100, 30] {
+    at_once(&[100, 30], |&columns| {
         let written = on_terminal(&url, columns, &[]);
         let lines: Vec<&str> = written.split('\r').filter(|line| !line.is_empty()).collect();
         assert!(lines.len() >= 3 && !written.contains('\n'), "{written:?}");
@@ -45,18 +45,18 @@ fn on_a_terminal_one_line_is_rewritten_within_its_width() {
         assert_eq!(*texts.last().unwrap(), "", "{written:?}");
         assert!(texts[0].starts_with("measuring ") && texts[0].contains("1 s"), "{written:?}");
         assert_eq!(texts[0].contains("[====="), columns == 100, "{written:?}");
-    }
+    });
 }
 
 #[test]
 fn without_colour_or_a_clever_terminal_lines_are_plain() {
     let peer = Peer::start("fanout", &[]);
     let url = peer.url("/");
-    for environment in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+    at_once(&[("NO_COLOR", "1"), ("TERM", "dumb")], |&environment| {
         let written = on_terminal(&url, 100, &[environment]);
         assert!(!written.contains('\u{1b}') && written.starts_with("   1 s  sent"), "{environment:?}: {written:?}");
         assert!(written.lines().count() >= 2, "{written:?}");
-    }
+    });
     let (_, _, piped) = common::run(&[&["run", "--url", &url, "--duration", "1s"], &SHAPE[..]].concat());
     assert!(!piped.contains('\u{1b}') && piped.starts_with("   1 s  sent"), "{piped:?}");
 }

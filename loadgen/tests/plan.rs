@@ -3,24 +3,12 @@
 mod common;
 
 use std::net::TcpListener;
-use std::path::PathBuf;
 
-use common::{Peer, loadgen, number, run};
+use common::{Peer, Running, number, output, run, signal, temporary};
 use serde_json::Value;
 
 /// CPU time that the server spends on each delivery, besides what sending takes.
 const WORK_NS: &str = "20000";
-
-fn temporary(name: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("loadgen-{}-{name}", std::process::id()))
-}
-
-/// (exit code, stdout, stderr)
-fn output(args: &[&str]) -> (Option<i32>, String, String) {
-    let output = loadgen().args(args).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
 
 #[test]
 fn a_load_that_was_not_measured_takes_what_the_plan_says() {
@@ -54,7 +42,7 @@ fn a_load_that_was_not_measured_takes_what_the_plan_says() {
 
     let peer = Peer::start("fanout", &["--work-ns", WORK_NS]);
     let (url, pid) = (peer.url("/"), peer.pid().to_string());
-    let time = ["--warmup", "200ms", "--duration", "2s", "--server-pid", &pid];
+    let time = ["--warmup", "200ms", "--duration", "1s", "--server-pid", &pid];
     let (_, report, errors) = run(&[&["run", "--url", &url], &load[..], &time].concat());
     let measured = number(&report, "/server/cpu_share");
     let error = measured / cores[0] - 1.0;
@@ -69,6 +57,22 @@ fn a_load_that_was_not_measured_takes_what_the_plan_says() {
         assert!(code == Some(2) && errors.contains("twice") && errors.contains(said), "{errors}");
     }
     std::fs::remove_file(file).unwrap();
+}
+
+#[test]
+fn what_was_measured_before_a_signal_is_kept() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("ws://{address}/");
+    let server = format!("{} peer fanout --listen {address}", env!("CARGO_BIN_EXE_loadgen"));
+    let load = ["--subscribers", "4", "--rate", "50", "--size", "64", "--duration", "100ms", "--warmup", "50ms"];
+    let measure = ["plan", "--measure", "--server-command", &server, "--url", &url];
+    let mut running = Running::start(&[&measure[..], &load].concat());
+    running.wait_for_line("run  1 of ");
+    signal(running.pid(), "INT");
+    let (code, costs, errors) = running.finish();
+    assert!(code == 4 && errors.contains("stopped by a signal"), "{code} {errors}");
+    assert_eq!(costs["schema"], "ringrelay.loadgen.costs/1", "{costs:#}");
+    assert!(!costs["observations"].as_array().unwrap().is_empty(), "{costs:#}");
 }
 
 #[test]

@@ -8,8 +8,9 @@ use common::{Peer, Running, number, run, signal};
 fn who_was_cut_comes_back_and_the_others_lose_nothing() {
     let peer = Peer::start("fanout", &[]);
     let url = peer.url("/");
-    let shape = ["--connections", "200", "--kill", "0.5", "--after", "1s", "--backoff", "50ms", "--subscribers", "10"];
-    let time = ["--rate", "100", "--warmup", "200ms", "--duration", "3s", "--threads", "2"];
+    let shape =
+        ["--connections", "200", "--kill", "0.5", "--after", "500ms", "--backoff", "50ms", "--subscribers", "10"];
+    let time = ["--rate", "200", "--warmup", "200ms", "--duration", "1500ms", "--threads", "2"];
     let (code, report, errors) = run(&[&["storm", "--url", &url], &shape[..], &time[..]].concat());
     assert!(code == 0 || code == 3, "{code} {errors}");
     assert_eq!((number(&report, "/storm/cut"), number(&report, "/storm/recovered")), (100.0, 100.0));

@@ -11,7 +11,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-const SHORT: [&str; 6] = ["--warmup", "100ms", "--duration", "1s", "--connections", "4"];
+const SHORT: [&str; 6] = ["--warmup", "100ms", "--duration", "400ms", "--connections", "4"];
 
 /// An echo server with a certificate for `localhost`, and a file with that certificate.
 fn serve(name: &str) -> (SocketAddr, PathBuf) {

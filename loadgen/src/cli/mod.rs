@@ -4,7 +4,6 @@ mod plan;
 pub(crate) mod units;
 mod values;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -14,7 +13,7 @@ use crate::report::slo::Slo;
 use crate::scrape::MetricsUrl;
 use crate::workload::build::Spread;
 pub(crate) use plan::PlanArgs;
-pub(crate) use values::Sources;
+pub(crate) use values::{Listen, Sources};
 use values::{parse_confidence, parse_share, parse_size, parse_sources, parse_spread};
 
 /// WebSocket load generator: open loop, latency from the intended send time, every delivery accounted for.
@@ -113,7 +112,7 @@ pub(crate) struct TargetArgs {
     pub(crate) quiet: bool,
     /// Where Prometheus may ask while it runs, http://ADDR/metrics; port 0 takes a free one and says it.
     #[arg(long, value_name = "ADDR")]
-    pub(crate) metrics_listen: Option<SocketAddr>,
+    pub(crate) metrics_listen: Option<Listen>,
 }
 
 /// Messages, and for how long.
@@ -287,9 +286,14 @@ pub(crate) struct DiffArgs {
     pub(crate) a: PathBuf,
     /// The report to judge.
     pub(crate) b: PathBuf,
-    /// What counts as worse: changes from A to B, like 'cpu_us_per_delivery>+5%'.
-    #[arg(long, value_name = "RULES", default_value = RULES_DEFAULT, value_parser = Rules::parse, allow_hyphen_values = true)]
-    pub(crate) fail_on: Rules,
+    #[arg(
+        long,
+        value_name = "RULES",
+        value_parser = Rules::parse,
+        allow_hyphen_values = true,
+        help = format!("What counts as worse: changes from A to B, like 'cpu_us_per_delivery>+5%'. A rule given here that cannot be judged makes the comparison inconclusive (exit 3) [default: {RULES_DEFAULT}]")
+    )]
+    pub(crate) fail_on: Option<Rules>,
     /// Write the comparison there, as Markdown.
     #[arg(long, value_name = "F")]
     pub(crate) markdown: Option<PathBuf>,
@@ -336,7 +340,7 @@ pub(crate) struct PeerArgs {
     pub(crate) kind: PeerKind,
     /// Where to listen; port 0 takes a free one and prints it.
     #[arg(long, value_name = "ADDR")]
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: Listen,
     #[command(flatten)]
     pub(crate) faults: FaultArgs,
     /// Fan out at most so many deliveries per second.

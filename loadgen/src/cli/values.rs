@@ -1,8 +1,11 @@
 //! Flags' values that are no plain numbers, checked.
 
-use std::net::IpAddr;
+use std::fmt::{self, Display};
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
 use crate::measure::stamp::STAMP_BYTES;
+use crate::wire::url;
 use crate::workload::build::Spread;
 
 /// A payload with its stamp, in bytes.
@@ -20,6 +23,38 @@ pub(super) fn parse_size(text: &str) -> Result<usize, String> {
 /// Source addresses, at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Sources(pub(crate) Vec<IpAddr>);
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listen {
+    host: String,
+    port: u16,
+}
+
+impl Listen {
+    /// # Errors
+    /// A sentence that says why the host has no address.
+    pub(crate) fn resolve(&self) -> Result<SocketAddr, String> {
+        url::resolve(self.host.trim_start_matches('[').trim_end_matches(']'), self.port)
+    }
+}
+
+impl FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, port) = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).unzip();
+        let port = port.and_then(|port| port.parse().ok());
+        let (host, port) = host.zip(port).ok_or_else(|| format!("{text:?} is no HOST:PORT"))?;
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
 
 /// Above 0 and up to 1.
 ///
@@ -68,5 +103,21 @@ pub(super) fn parse_spread(text: &str) -> Result<Spread, String> {
         ("poisson", _) => Ok(Spread::Poisson),
         (_, Some(Ok(count @ 1..=1_000_000))) => Ok(Spread::Burst(count)),
         _ => Err(format!("{text:?} is none of uniform, poisson, burst:N")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_to_listen_on_may_be_names() {
+        let address = |text: &str| text.parse::<Listen>().and_then(|listen| listen.resolve());
+        assert_eq!(address("[::1]:80"), Ok("[::1]:80".parse().unwrap()));
+        assert_eq!(address("127.0.0.1:0"), Ok("127.0.0.1:0".parse().unwrap()));
+        assert!(address("localhost:9000").is_ok_and(|address| address.ip().is_loopback() && address.port() == 9000));
+        for wrong in ["localhost", ":80", "localhost:", "localhost:65536"] {
+            assert!(address(wrong).unwrap_err().contains("no HOST:PORT"), "{wrong}");
+        }
     }
 }

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::Exit;
-use super::load::{is_json_on_stdout, usage, write, write_json};
+use super::load::{exit, show, usage, write};
 use crate::cli::{DiffArgs, MergeArgs};
-use crate::compare::diff::Comparison;
+use crate::compare::diff::{Comparison, Outcome};
 use crate::compare::merge;
-use crate::report::verdict::Verdict;
+use crate::out;
 use crate::report::{Report, SCHEMA, html, table};
 
 /// `loadgen diff A B`.
@@ -19,40 +19,27 @@ pub(crate) fn diff(args: &DiffArgs) -> Result<Exit, (Exit, String)> {
     if a.mode != b.mode {
         return Err(usage(format!("A is an {} run and B an {} run: they cannot be compared", a.mode, b.mode)));
     }
-    let comparison = Comparison::new(&a, &b, &args.fail_on);
-    print!("{}", comparison.table());
-    if let Some(path) = &args.markdown {
-        write(path, &comparison.markdown())?;
-    }
-    for (name, report) in [("A", &a), ("B", &b)] {
-        if report.verdict == Verdict::Invalid {
-            return Err((Exit::Invalid, format!("{name} is INVALID: {}", report.reasons.join("; "))));
-        }
-    }
-    Ok(if comparison.broken.is_empty() { Exit::Held } else { Exit::NotHeld })
+    let comparison = Comparison::new(&a, &b, args.fail_on.as_ref());
+    let shown = out::print(&comparison.table());
+    shown.and(args.markdown.as_deref().map_or(Ok(()), |path| write(path, &comparison.markdown())))?;
+    Ok(match comparison.outcome {
+        Outcome::NoWorse => Exit::Held,
+        Outcome::Worse => Exit::NotHeld,
+        Outcome::Inconclusive => Exit::Invalid,
+    })
 }
 
 /// `loadgen merge F…`.
 ///
 /// # Errors
-/// Reports that cannot be read or do not belong together, or a file that cannot be written.
+/// Reports that cannot be read or do not belong together, a file that cannot be written, or a part that was not done as
+/// asked.
 pub(crate) fn merge(args: &MergeArgs) -> Result<Exit, (Exit, String)> {
     let reports = args.reports.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
     let whole = merge::merge(&reports).map_err(usage)?;
-    if !is_json_on_stdout(args.json.as_deref()) {
-        print!("{}", table::render(&whole));
-    }
-    if let Some(path) = &args.json {
-        write_json(path, &whole)?;
-    }
-    if let Some(path) = &args.html {
-        write(path, &html::render(&whole))?;
-    }
-    Ok(match (whole.verdict, whole.slo.held) {
-        (Verdict::Invalid, _) => Exit::Invalid,
-        (_, Some(false)) => Exit::NotHeld,
-        _ => Exit::Held,
-    })
+    let shown = show(&table::render(&whole), args.json.as_deref(), &whole);
+    shown.and(args.html.as_deref().map_or(Ok(()), |path| write(path, &html::render(&whole))))?;
+    exit(&whole)
 }
 
 fn read(path: &Path) -> Result<Report, (Exit, String)> {

@@ -1,11 +1,16 @@
 //! `doctor`: what this machine allows a load generator, and how to raise what is too low.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use super::Exit;
 use crate::cli::DoctorArgs;
+use crate::out;
 use crate::sys::limits;
+
+/// Loopback addresses to connect from begin here.
+const SOURCE_FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// One thing looked at.
 struct Finding {
@@ -24,12 +29,14 @@ pub(crate) fn doctor(args: &DoctorArgs) -> Result<Exit, (Exit, String)> {
         limits::raise_open_files().map_err(|e| (Exit::Failed, format!("cannot read the open-file limit: {e}")))?;
     let wanted = u64::from(args.connections);
     let findings = [open_files(files, wanted), ports(wanted), backlog(), cores(), congestion_control()];
+    let mut text = String::new();
     for finding in &findings {
-        println!("{:<20} {}", finding.name, finding.value);
+        text += &format!("{:<20} {}\n", finding.name, finding.value);
         if let Some(fix) = &finding.fix {
-            println!("{:<20}   fix: {fix}", "");
+            text += &format!("{:<20}   fix: {fix}\n", "");
         }
     }
+    out::print(&text)?;
     let is_good = findings.iter().all(|finding| finding.fix.is_none());
     Ok(if is_good { Exit::Held } else { Exit::NotHeld })
 }
@@ -45,12 +52,17 @@ fn ports(wanted: u64) -> Finding {
     let mut ends = range.split_whitespace().filter_map(|end| end.parse::<u64>().ok());
     let count = ends.next().zip(ends.next()).map_or(0, |(low, high)| (high + 1).saturating_sub(low));
     let addresses = wanted.div_ceil(count.max(1));
+    let last = last_source(addresses);
     let fix = format!(
-        "sysctl -w net.ipv4.ip_local_port_range='1024 65535', or {addresses} source addresses: --source-ip 127.0.0.2-127.0.0.{}",
-        addresses + 1
+        "sysctl -w net.ipv4.ip_local_port_range='1024 65535', or {addresses} source addresses: --source-ip {SOURCE_FIRST}-{last}"
     );
     let value = format!("{count} per source address and destination ({})", range.replace('\t', " to "));
     Finding { name: "source ports", value, fix: (count < wanted).then_some(fix) }
+}
+
+/// The last of so many source addresses.
+fn last_source(addresses: u64) -> Ipv4Addr {
+    Ipv4Addr::from_bits(SOURCE_FIRST.to_bits().saturating_add(addresses.saturating_sub(1) as u32))
 }
 
 fn backlog() -> Finding {
@@ -76,4 +88,17 @@ fn congestion_control() -> Finding {
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(path)).unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn source_addresses_go_on_beyond_the_last_number() {
+        assert_eq!(
+            [1, 5, 300].map(|addresses| last_source(addresses).to_string()),
+            ["127.0.0.2", "127.0.0.6", "127.0.1.45"]
+        );
+    }
 }

@@ -1,10 +1,13 @@
 //! `idle`: what a connection costs the server that has exchanged a few messages and now says nothing.
 
+use std::fmt::Write;
+
 use super::Exit;
-use super::load::{connect_jitter_ns, find, is_json_on_stdout, live, target, usage, write_json};
+use super::load::{connect_jitter_ns, exit, find, live, show, target, usage};
 use crate::cli::IdleArgs;
 use crate::report::env::Env;
-use crate::report::{IdleReport, Report};
+use crate::report::verdict::Verdict;
+use crate::report::{IdleReport, Report, table};
 use crate::workload::build::{self, Common, Pacing};
 
 /// All connections together have this long for their messages.
@@ -39,22 +42,41 @@ pub(crate) fn idle(args: &IdleArgs) -> Result<Exit, (Exit, String)> {
         seconds: found.window.seconds,
     };
     let report = Report { idle: Some(idle), ..Report::new(&facts, &found, None, env) };
-    if !is_json_on_stdout(args.target.json.as_deref()) {
-        print_table(&report, &idle);
-    }
-    if let Some(path) = &args.target.json {
-        write_json(path, &report)?;
-    }
-    report.failure.map_or(Ok(Exit::Held), |failure| Err((Exit::Failed, failure)))
+    show(&render(&report, &idle), args.target.json.as_deref(), &report)?;
+    exit(&report)
 }
 
-fn print_table(report: &Report, idle: &IdleReport) {
+fn render(report: &Report, idle: &IdleReport) -> String {
+    let mut out = table::render_verdict(report);
+    if report.verdict == Verdict::Invalid {
+        return out;
+    }
     let number = |value: Option<f64>, decimals: usize| value.map_or("-".into(), |v| format!("{v:.decimals$}"));
     let server = report.server.as_ref();
     let (connections, private) =
         (&report.connections, server.and_then(|server| server.private_dirty_bytes_per_connection));
-    println!("connections  {} opened in {:.2} s", connections.opened, connections.connect_seconds);
-    println!("RSS          {} B per connection", number(server.and_then(|server| server.rss_bytes_per_connection), 1));
-    println!("private      {} B per connection (dirty)", number(private, 1));
-    println!("idle CPU     {} % over {:.1} s", number(idle.cpu_share.map(|share| share * 100.0), 3), idle.seconds);
+    let rss = server.and_then(|server| server.rss_bytes_per_connection);
+    let _ = writeln!(out, "connections  {} opened in {:.2} s", connections.opened, connections.connect_seconds);
+    let _ = writeln!(out, "RSS          {} B per connection", number(rss, 1));
+    let _ = writeln!(out, "private      {} B per connection (dirty)", number(private, 1));
+    let cpu = number(idle.cpu_share.map(|share| share * 100.0), 3);
+    let _ = writeln!(out, "idle CPU     {cpu} % over {:.1} s", idle.seconds);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_an_invalid_run_has_reasons_and_no_figures() {
+        let idle =
+            IdleReport { messages_per_connection: 3, rss_bytes_before: Some(1), cpu_share: Some(0.01), seconds: 5.0 };
+        let text = render(&Report::example(), &idle);
+        assert!(text.starts_with("verdict      VALID\n") && text.contains("RSS          1000.0 B"), "{text}");
+        assert!(text.contains("idle CPU     1.000 % over 5.0 s\n"), "{text}");
+        let text = render(&Report::example_invalid(), &idle);
+        assert!(text.contains("INVALID") && text.contains("busy 99 %") && text.contains("no figures"), "{text}");
+        assert!(["RSS", "private", "idle CPU", "opened"].iter().all(|figure| !text.contains(figure)), "{text}");
+    }
 }

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Exit, ceiling};
-use crate::cli::{DriverArg, EchoArgs, PeerKind, RunArgs, StormArgs, TargetArgs, TrafficArgs};
+use crate::cli::{DriverArg, EchoArgs, Listen, PeerKind, RunArgs, StormArgs, TargetArgs, TrafficArgs};
 use crate::drive::conductor::{self, Options};
 use crate::drive::findings::Findings;
 use crate::drive::meeting::Meeting;
 use crate::live::Live;
+use crate::out;
 use crate::report::env::Env;
 use crate::report::slo::Slo;
 use crate::report::verdict::Verdict;
@@ -129,10 +130,12 @@ pub(super) fn target(args: &TargetArgs, or: Option<&str>) -> Result<Target, (Exi
 
 /// Where the runs of a command are shown while they go on.
 pub(super) fn live(args: &TargetArgs) -> Result<Live, (Exit, String)> {
-    Live::new(args.quiet, args.metrics_listen).map_err(|e| {
-        let address = args.metrics_listen.map(|address| address.to_string()).unwrap_or_default();
-        (Exit::Failed, format!("cannot listen on {address}: {e}"))
-    })
+    let failed = |why: String| {
+        let listen = args.metrics_listen.as_ref().map(Listen::to_string).unwrap_or_default();
+        (Exit::Failed, format!("cannot listen on {listen}: {why}"))
+    };
+    let address = args.metrics_listen.as_ref().map(Listen::resolve).transpose().map_err(failed)?;
+    Live::new(args.quiet, address).map_err(|e| failed(e.to_string()))
 }
 
 /// Drives a load and makes its findings, with the facts that the report needs.
@@ -204,13 +207,18 @@ fn driver(asked: DriverArg) -> Result<Driver, (Exit, String)> {
     }
 }
 
-/// Writes every file that was asked for, also when one before it could not be written.
+/// Writes every other file that was asked for, also when one before it could not be written.
 fn write_files(args: &TargetArgs, report: &Report, found: &Findings) -> Result<(), (Exit, String)> {
-    let json = args.json.as_deref().map_or(Ok(()), |path| write_json(path, report));
     let html = args.html.as_deref().map_or(Ok(()), |path| write(path, &html::render(report)));
     let hlog = args.hlog.as_deref().map_or(Ok(()), |path| write(path, &hdr::interval_log(found)));
     let hgrm = args.hgrm.as_deref().map_or(Ok(()), |path| write(path, &hdr::percentiles(&found.response)));
-    json.and(html).and(hlog).and(hgrm)
+    html.and(hlog).and(hgrm)
+}
+
+/// Shows `text` on stdout and writes the JSON document, if it was asked for, also when the text could not be shown.
+pub(super) fn show(text: &str, json: Option<&Path>, document: &impl serde::Serialize) -> Result<(), (Exit, String)> {
+    let shown = if is_json_on_stdout(json) { Ok(()) } else { out::print(text) };
+    shown.and(json.map_or(Ok(()), |path| write_json(path, document)))
 }
 
 /// The JSON takes the place of the text on stdout.
@@ -223,8 +231,7 @@ pub(super) fn write_json(path: &Path, document: &impl serde::Serialize) -> Resul
     let mut text = serde_json::to_string_pretty(document).expect("a report has string keys only");
     text.push('\n');
     if path == Path::new("-") {
-        print!("{text}");
-        return Ok(());
+        return out::print(&text);
     }
     write(path, &text)
 }
@@ -255,19 +262,23 @@ fn drive(
         }
     }
     let report = Report::new(&facts, &found, slo, env);
-    if !is_json_on_stdout(args.json.as_deref()) {
-        print!("{}", table::render(&report));
+    let shown = show(&table::render(&report), args.json.as_deref(), &report);
+    shown.and(write_files(args, &report, &found))?;
+    let exit = exit(&report)?;
+    unmeasured.map_or(Ok(exit), Err)
+}
+
+/// How a command ends that has made this report.
+///
+/// # Errors
+/// It is that of a run which was not done as asked.
+pub(super) fn exit(report: &Report) -> Result<Exit, (Exit, String)> {
+    match (&report.failure, report.verdict, report.slo.held) {
+        (Some(failure), ..) => Err((Exit::Failed, failure.clone())),
+        (_, Verdict::Invalid, _) => Ok(Exit::Invalid),
+        (_, _, Some(false)) => Ok(Exit::NotHeld),
+        _ => Ok(Exit::Held),
     }
-    write_files(args, &report, &found)?;
-    if let Some(failure) = &report.failure {
-        return Err((Exit::Failed, failure.clone()));
-    }
-    unmeasured.map_or(Ok(()), Err)?;
-    Ok(match (report.verdict, report.slo.held) {
-        (Verdict::Invalid, _) => Exit::Invalid,
-        (_, Some(false)) => Exit::NotHeld,
-        _ => Exit::Held,
-    })
 }
 
 /// What a scenario says where the flags are silent.
@@ -311,4 +322,20 @@ pub(super) fn connect_jitter_ns(jitter_ns: Option<u64>, connect_rate: Option<f64
 
 pub(super) fn usage(message: String) -> (Exit, String) {
     (Exit::Usage, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_comes_before_a_verdict_and_a_verdict_before_an_slo() {
+        let slo = |held| crate::report::slo::SloReport { held: Some(held), clauses: Vec::new() };
+        assert_eq!(exit(&Report::example()), Ok(Exit::Held));
+        assert_eq!(exit(&Report { slo: slo(false), ..Report::example() }), Ok(Exit::NotHeld));
+        let invalid = Report { slo: slo(false), ..Report::example_invalid() };
+        assert_eq!(exit(&invalid), Ok(Exit::Invalid));
+        let failed = Report { failure: Some("gone".into()), ..invalid };
+        assert_eq!(exit(&failed), Err((Exit::Failed, "gone".into())));
+    }
 }

@@ -1,9 +1,8 @@
 //! `peer`: runs a null peer until SIGINT or SIGTERM, then prints what faults it has made.
 
-use std::io::Write;
-
 use super::Exit;
 use crate::cli::{PeerArgs, PeerKind};
+use crate::out;
 use crate::peer::{Made, Peer};
 use crate::sys::{limits, signal};
 
@@ -16,12 +15,11 @@ pub(crate) fn peer(args: &PeerArgs) -> Result<Exit, (Exit, String)> {
     limits::raise_open_files().map_err(failed)?;
     signal::install();
     let mut peer = Peer::new(args).map_err(failed)?;
-    println!("Listening on {}", peer.address().map_err(failed)?);
-    std::io::stdout().flush().map_err(failed)?;
+    out::print(&format!("Listening on {}\n", peer.address().map_err(failed)?))?;
     let (faults, to_publishers) = peer.run().map_err(failed)?;
-    println!("faults {}", describe(&faults));
+    out::print(&format!("faults {}\n", describe(&faults)))?;
     if args.kind == PeerKind::Fanout {
-        println!("faults to publishers: {}", describe(&to_publishers));
+        out::print(&format!("faults to publishers: {}\n", describe(&to_publishers)))?;
     }
     Ok(Exit::Held)
 }

@@ -3,10 +3,11 @@
 
 use serde::Serialize;
 
-use super::load::{find, is_json_on_stdout, live, run_load, usage, write_json};
+use super::load::{find, live, run_load, show, usage};
 use super::{Exit, ceiling};
 use crate::cli::{PeerKind, RunArgs, SearchArgs, SearchOver};
 use crate::live::Live;
+use crate::out;
 use crate::report::Report;
 use crate::report::env::Env;
 use crate::report::slo::Slo;
@@ -19,11 +20,16 @@ const VERIFICATIONS: usize = 3;
 /// How often the null peer is tried: once is enough to show that the generator can do it.
 const NULL_TRIES: usize = 3;
 
+/// Of a schedule less than this was not that load: above it a run is not INVALID for what was not sent.
+const SENT_SHARE_MIN: f64 = 0.99;
+
 /// The result, as JSON.
 #[derive(Debug, Serialize)]
 struct SearchReport {
     schema: &'static str,
     over: &'static str,
+    /// Why it did not come to its end; then there are its runs, but no answer.
+    failure: Option<String>,
     /// The highest value that held, also when verified; `null`: none did.
     holds: Option<f64>,
     /// The lowest value that did not; `null`: the search ended before one was found.
@@ -35,6 +41,14 @@ struct SearchReport {
     null_peer: Option<NullProbe>,
     /// Every run, in order.
     runs: Vec<Probe>,
+}
+
+/// What the search is for.
+#[derive(Debug, Clone, Copy, Default)]
+struct Answer {
+    holds: Option<f64>,
+    fails: Option<f64>,
+    null_peer: Option<NullProbe>,
 }
 
 /// What the generator, and this machine, can do without the server.
@@ -76,41 +90,60 @@ pub(crate) fn search(args: &SearchArgs) -> Result<Exit, (Exit, String)> {
         return Err(usage("--to must be above --from".into()));
     }
     let mut search = Search { args, live: live(&args.run.target)?, runs: Vec::new() };
-    let (holds, fails) = search.bracket()?;
-    let (holds, fails) = search.bisect(holds, fails)?;
-    let null_peer = holds.map_or(Ok(None), |holds| search.probe_null_peer(fails.unwrap_or(holds)))?;
-    let limited_by = search.runs.iter().rev().find(|probe| !probe.held).map(|probe| probe.broken.clone());
-    let report = SearchReport {
-        schema: "ringrelay.loadgen.search/1",
-        over: args.over.name(),
-        holds,
-        fails,
-        limited_by: limited_by.unwrap_or_default(),
-        null_peer,
-        runs: search.runs,
-    };
-    let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.0}"));
-    let is_own_limit = null_peer.is_some_and(|probe| !probe.held);
-    if !is_own_limit && !is_json_on_stdout(args.run.target.json.as_deref()) {
-        println!("{}: holds at {}, fails at {}", report.over, number(report.holds), number(report.fails));
-        report.limited_by.iter().for_each(|clause| println!("limited by {clause}"));
-    }
-    if let Some(path) = &args.run.target.json {
-        write_json(path, &report)?;
-    }
-    if let Some(probe) = null_peer.filter(|_| is_own_limit) {
-        return Err((
+    let found = search.find();
+    let report = SearchReport::new(args.over, &found, search.runs);
+    let is_own_limit = report.null_peer.is_some_and(|probe| !probe.held);
+    let text = if found.is_ok() && !is_own_limit { report.render() } else { String::new() };
+    let has_something = found.is_ok() || !report.runs.is_empty();
+    let json = args.run.target.json.as_deref().filter(|_| has_something);
+    let written = show(&text, json, &report);
+    let answer = found?;
+    written?;
+    match answer.null_peer.filter(|_| is_own_limit) {
+        Some(probe) => Err((
             Exit::Invalid,
             format!(
                 "at {:.0} the SLO does not hold against a null peer either: the limit is the generator's, or this machine's",
                 probe.value
             ),
-        ));
+        )),
+        None => Ok(if answer.holds.is_some() { Exit::Held } else { Exit::NotHeld }),
     }
-    Ok(if report.holds.is_some() { Exit::Held } else { Exit::NotHeld })
+}
+
+impl SearchReport {
+    fn new(over: SearchOver, found: &Result<Answer, (Exit, String)>, runs: Vec<Probe>) -> Self {
+        let answer = found.as_ref().copied().unwrap_or_default();
+        let limited_by = runs.iter().rev().find(|probe| !probe.held).map(|probe| probe.broken.clone());
+        Self {
+            schema: "ringrelay.loadgen.search/1",
+            over: over.name(),
+            failure: found.as_ref().err().map(|(_, reason)| reason.clone()),
+            holds: answer.holds,
+            fails: answer.fails,
+            limited_by: limited_by.unwrap_or_default(),
+            null_peer: answer.null_peer,
+            runs,
+        }
+    }
+
+    /// For a terminal.
+    fn render(&self) -> String {
+        let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.0}"));
+        let mut out = format!("{}: holds at {}, fails at {}\n", self.over, number(self.holds), number(self.fails));
+        self.limited_by.iter().for_each(|clause| out += &format!("limited by {clause}\n"));
+        out
+    }
 }
 
 impl Search<'_> {
+    fn find(&mut self) -> Result<Answer, (Exit, String)> {
+        let (holds, fails) = self.bracket()?;
+        let (holds, fails) = self.bisect(holds, fails)?;
+        let null_peer = holds.map_or(Ok(None), |holds| self.probe_null_peer(fails.unwrap_or(holds)))?;
+        Ok(Answer { holds, fails, null_peer })
+    }
+
     /// Doubles from the lowest value until one fails.
     fn bracket(&mut self) -> Result<(Option<f64>, Option<f64>), (Exit, String)> {
         let mut holds = None;
@@ -188,12 +221,11 @@ impl Search<'_> {
         for _ in 0..NULL_TRIES {
             let (report, ceiling) =
                 ceiling::measure(&load, PeerKind::Fanout, &args.target, slo.as_ref(), &mut self.live)?;
-            let held = report.slo.held == Some(true);
+            let held = has_held(&report);
             let p99_us = report.latency_us.response_with_lost.p99;
             let ceiling_share = ceiling.map(|ceiling| report.received_per_s() / ceiling.received_per_s);
-            let outcome = if held { "holds" } else { "fails" };
-            let (p99_ms, share) = (p99_us.unwrap_or(0.0) / 1000.0, ceiling_share.unwrap_or(0.0) * 100.0);
-            eprintln!("null peer at {value:.0}: {outcome}, p99 {p99_ms:.2} ms, {share:.0} % of the own ceiling");
+            let share = ceiling_share.map_or("-".into(), |share| format!("{:.0}", share * 100.0));
+            out::note(&format!("null peer at {value:.0}: {}, {share} % of the own ceiling", describe(&report)));
             probe = Some(NullProbe { value, held, p99_us, ceiling_share });
             if held {
                 break;
@@ -212,16 +244,17 @@ impl Search<'_> {
     }
 
     fn probe_once(&mut self, value: f64) -> Result<bool, (Exit, String)> {
-        if signal::asked_to_stop() {
-            return Err((Exit::Failed, "stopped by a signal".into()));
-        }
         let args = self.args_at(value);
         let (load, slo) = run_load(&args)?;
         let env = Env::read(args.target.url.as_deref().unwrap_or_default(), load.seed, load.measure_ns as f64 / 1e9);
         let (found, facts) = find(load, &args.target, None, slo.as_ref(), &mut self.live)?;
+        if signal::asked_to_stop() {
+            return Err((Exit::Failed, "stopped by a signal".into()));
+        }
         let report = Report::new(&facts, &found, slo.as_ref(), env);
-        let held = report.slo.held == Some(true);
+        let held = has_held(&report);
         let broken = report.slo.clauses.iter().filter(|clause| clause.held == Some(false));
+        let broken = broken.map(|clause| clause.clause.clone());
         self.runs.push(Probe {
             value,
             held,
@@ -229,15 +262,15 @@ impl Search<'_> {
             p99_us: report.latency_us.response_with_lost.p99,
             reach: report.reach,
             deliveries_per_s: report.deliveries_per_s,
-            broken: broken.map(|clause| clause.clause.clone()).collect(),
+            broken: broken.chain((!is_sent(&report)).then(|| "the schedule: not all was sent".to_owned())).collect(),
         });
-        let outcome = if held { "holds" } else { "fails" };
-        let p99_ms = report.latency_us.response.p99.unwrap_or(0.0) / 1000.0;
-        eprintln!("{} {value:.0}: {outcome}, p99 {p99_ms:.2} ms, {:?}", self.args.over.name(), report.verdict);
+        out::note(&format!("{} {value:.0}: {}", self.args.over.name(), describe(&report)));
         if let Some(failure) = report.failure.filter(|_| found.connections.opened < found.connections.asked) {
             return Err((Exit::Failed, failure));
         }
-        if !held && report.verdict == Verdict::Invalid && is_own_fault(slo.as_ref(), &report.latency_us.lateness.p99) {
+        // Where even the lowest load fails, and the generator was too slow, there is nothing to be said.
+        let is_own_fault = value <= self.args.from || is_own_fault(slo.as_ref(), &report.latency_us.lateness.p99);
+        if !held && report.verdict == Verdict::Invalid && is_own_fault {
             return Err((
                 Exit::Invalid,
                 format!("the generator is the bottleneck at {value:.0}: {}", report.reasons.join("; ")),
@@ -245,6 +278,24 @@ impl Search<'_> {
         }
         Ok(held)
     }
+}
+
+/// The SLO held, under the load that was to be tried.
+fn has_held(report: &Report) -> bool {
+    report.slo.held == Some(true) && is_sent(report)
+}
+
+/// What was not sent cannot have been lost: an SLO may hold under less than the load.
+fn is_sent(report: &Report) -> bool {
+    report.sent as f64 >= report.scheduled as f64 * SENT_SHARE_MIN
+}
+
+/// A run in a line; figures of an INVALID one are not shown.
+fn describe(report: &Report) -> String {
+    let outcome = if has_held(report) { "holds" } else { "fails" };
+    let p99 = report.latency_us.response_with_lost.p99.filter(|_| report.verdict != Verdict::Invalid);
+    let p99 = p99.map(|us| format!(", p99 {:.2} ms", us / 1000.0)).unwrap_or_default();
+    format!("{outcome}{p99}, {}", report.verdict.name())
 }
 
 /// The generator's lateness alone breaks the objective.
@@ -273,5 +324,21 @@ impl SearchOver {
             Self::Rate => true,
             Self::Subscribers => high - low > 1.0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::slo::SloReport;
+
+    #[test]
+    fn what_was_not_sent_does_not_hold_and_figures_of_invalid_runs_are_not_shown() {
+        let slo = SloReport { held: Some(true), ..SloReport::default() };
+        let held = Report { slo, ..Report::example() };
+        assert!(has_held(&held) && describe(&held) == "holds, p99 3.00 ms, VALID");
+        let unsent = Report { scheduled: 1000, sent: 980, ..held.clone() };
+        assert!(!has_held(&unsent) && has_held(&Report { sent: 995, ..unsent }));
+        assert_eq!(describe(&Report { verdict: Verdict::Invalid, ..held }), "holds, INVALID");
     }
 }

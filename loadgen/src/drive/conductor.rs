@@ -389,7 +389,8 @@ impl Conductor<'_> {
             server_connect: None,
             cuts: self.shared.load.has_reconnects().then_some(all.cuts),
             events: self.happenings.been,
-            busy_share_max: all.busy_share,
+            // An idle run is judged by its silence: before, all messages go as fast as they can.
+            busy_share_max: self.options.idle_hold_ns.map_or(all.busy_share, |_| window.own_cpu_share()),
             window,
             failure: self.failure,
             seconds: self.timeline.seconds,

@@ -262,9 +262,10 @@ impl Publishing {
         }
     }
 
-    /// Counts what the schedule still wanted, and returns the figures and each publisher's measured sequences.
-    pub(super) fn finish(mut self) -> (Figures, Vec<(u32, Range<u32>)>) {
-        while self.take_due(self.measured.end).is_some() {}
+    /// Counts what the schedule still wanted up to `end_ns`, and returns the figures and each publisher's measured
+    /// sequences.
+    pub(super) fn finish(mut self, end_ns: u64) -> (Figures, Vec<(u32, Range<u32>)>) {
+        while self.take_due(end_ns).is_some() {}
         (self.figures, self.list.into_iter().map(|publisher| (publisher.id, publisher.measured)).collect())
     }
 

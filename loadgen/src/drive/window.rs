@@ -78,6 +78,11 @@ impl Window {
             steal_share: share_between(before.steal, after.steal),
         }
     }
+
+    /// CPU time of this process / elapsed time.
+    pub(crate) fn own_cpu_share(&self) -> f64 {
+        self.own.cpu_ns as f64 / 1e9 / self.seconds.max(1e-9)
+    }
 }
 
 pub(super) fn usage_between(before: &Usage, after: &Usage) -> Usage {

@@ -4,6 +4,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use super::{Moment, Phase};
+use crate::out;
 use crate::sys::terminal;
 
 /// Erases from the cursor to the end of the line.
@@ -47,7 +48,7 @@ impl Line {
     pub(super) fn say(self, what: &str) {
         self.clear();
         if self != Self::Nowhere {
-            eprintln!("{what}");
+            out::note(what);
         }
     }
 

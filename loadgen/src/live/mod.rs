@@ -9,6 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::measure::recorder::Recorder;
+use crate::out;
 use crate::report::verdict::Verdict;
 use exposition::Exposition;
 use line::Line;
@@ -74,7 +75,7 @@ impl Live {
     pub(crate) fn new(is_quiet: bool, listen: Option<SocketAddr>) -> io::Result<Self> {
         let exposition = listen.map(Exposition::listen).transpose()?;
         if let Some(exposition) = &exposition {
-            eprintln!("Metrics on http://{}/metrics", exposition.address);
+            out::note(&format!("Metrics on http://{}/metrics", exposition.address));
         }
         Ok(Self { line: Line::new(is_quiet), exposition, runs: 0 })
     }

@@ -64,9 +64,9 @@ struct Topic {
 
 impl Peer {
     /// # Errors
-    /// When the address is taken or not ours.
+    /// When the name has no address, or the address is taken or not ours.
     pub(crate) fn new(args: &PeerArgs) -> io::Result<Self> {
-        let listener = socket::listen(args.listen)?;
+        let listener = socket::listen(args.listen.resolve().map_err(io::Error::other)?)?;
         let mut port = EpollPort::new()?;
         port.add_readable(listener.as_raw_fd())?;
         Ok(Self {

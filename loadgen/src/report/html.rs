@@ -3,14 +3,14 @@
 
 use std::fmt::Write;
 
-use super::Report;
 use super::latency::Summary;
 use super::plot::{Axis, Plot, Series};
-use super::verdict::Verdict;
+use super::verdict::{NO_FIGURES, Verdict};
+use super::{CLOSED_LOOP, Report};
 
 const STYLE: &str = include_str!("report.css");
 
-/// The whole page.
+/// The whole page; of an INVALID run only why it is.
 pub(crate) fn render(report: &Report) -> String {
     let mut page = String::new();
     let title = format!("loadgen {}", report.env.url);
@@ -20,11 +20,13 @@ pub(crate) fn render(report: &Report) -> String {
         escape(&title)
     );
     put_verdict(&mut page, report);
-    put_cards(&mut page, report);
-    put_plots(&mut page, report);
-    put_events(&mut page, report);
-    put_latencies(&mut page, report);
-    put_details(&mut page, report);
+    if report.verdict != Verdict::Invalid {
+        put_cards(&mut page, report);
+        put_plots(&mut page, report);
+        put_events(&mut page, report);
+        put_latencies(&mut page, report);
+        put_details(&mut page, report);
+    }
     page += "</main></body></html>\n";
     page
 }
@@ -33,15 +35,13 @@ fn put_verdict(page: &mut String, report: &Report) {
     let (class, word, meaning) = match report.verdict {
         Verdict::Valid => ("valid", "VALID", "The generator kept up: the figures are the server's."),
         Verdict::Degraded => ("degraded", "DEGRADED", "The generator had a part in these figures."),
-        Verdict::Invalid => {
-            ("invalid", "INVALID", "The generator was the bottleneck: these figures say nothing about the server.")
-        }
+        Verdict::Invalid => ("invalid", "INVALID", NO_FIGURES),
     };
     let _ = write!(page, "<header class=\"{class}\"><h1>{word}</h1><p>{meaning}</p>");
     for reason in report.reasons.iter().chain(&report.failure) {
         let _ = write!(page, "<p class=\"reason\">{}</p>", escape(reason));
     }
-    let mode = if report.mode == "closed_loop" {
+    let mode = if report.mode == CLOSED_LOOP {
         "Closed loop: each publisher waited for its messages, so the latencies are those of a saturated server."
     } else {
         "Open loop: latency counts from the time at which each message was due."
@@ -233,4 +233,18 @@ fn time(us: Option<f64>) -> String {
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_of_an_invalid_run_has_reasons_and_no_figures() {
+        let page = render(&Report::example());
+        assert!(page.contains("1000 of 1000") && page.contains("<td>") && page.contains("2.000 µs"));
+        let page = render(&Report::example_invalid());
+        assert!(page.contains("INVALID") && page.contains("busy 99 % of the time"), "{page}");
+        assert!(["1000 of", "<svg", "<td>", "<h2>", "µs"].iter().all(|figure| !page.contains(figure)), "{page}");
+    }
 }

@@ -25,6 +25,9 @@ use verdict::{Evidence, Verdict};
 /// The value of the key `schema`.
 pub(crate) const SCHEMA: &str = "ringrelay.loadgen/1";
 
+/// The `mode` of a closed loop.
+pub(crate) const CLOSED_LOOP: &str = "closed_loop";
+
 /// A whole report. Shares lie between 0 and 1; a figure that could not be taken is `null`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
@@ -134,7 +137,7 @@ impl Report {
             verdict: Verdict::Valid,
             reasons: Vec::new(),
             failure: found.failure.clone(),
-            mode: if load.is_closed_loop { "closed_loop" } else { "open_loop" }.to_owned(),
+            mode: if load.is_closed_loop { CLOSED_LOOP } else { "open_loop" }.to_owned(),
             slo: SloReport::default(),
             scheduled: found.figures.scheduled,
             sent: found.figures.sent,
@@ -213,5 +216,91 @@ impl SecondReport {
             p99_us: interval.and_then(|interval| interval.p99_us),
             max_us: interval.and_then(|interval| interval.max_us),
         }
+    }
+}
+
+#[cfg(test)]
+impl Report {
+    /// A run in which all went well.
+    pub(crate) fn example() -> Self {
+        let summary =
+            Summary { p50: Some(1e3), p90: Some(2e3), p99: Some(3e3), p99_9: Some(4e3), max: Some(5e3), count: 1000 };
+        let recorder = crate::measure::recorder::Recorder::new();
+        let distributions = Distributions {
+            response: &recorder,
+            service: &recorder,
+            lateness: &recorder,
+            completion: &recorder,
+            spread: &recorder,
+            handshake: &recorder,
+        };
+        Self {
+            schema: SCHEMA.to_owned(),
+            verdict: Verdict::Valid,
+            reasons: Vec::new(),
+            failure: None,
+            mode: "open_loop".to_owned(),
+            slo: SloReport::default(),
+            scheduled: 100,
+            sent: 100,
+            expected: 1000,
+            received: 1000,
+            reach: Some(1.0),
+            lost: 0,
+            missed: 0,
+            duplicated: 0,
+            reordered: 0,
+            corrupted: 0,
+            foreign: 0,
+            misrouted: 0,
+            heard: 100,
+            deliveries_per_s: 1000.0,
+            sent_per_s: 100.0,
+            latency_us: Latencies {
+                response: summary,
+                service: summary,
+                lateness: summary,
+                completion: summary,
+                spread: summary,
+                handshake: summary,
+                response_with_lost: summary,
+            },
+            server: Some(ServerReport {
+                cpu_us_per_delivery: Some(2.0),
+                deliveries_per_cpu_s: Some(500_000.0),
+                cpu_share: 0.002,
+                context_switches: 10,
+                cpu_us_per_connect: Some(50.0),
+                rss_bytes: Some(10_000_000),
+                rss_bytes_per_connection: Some(1000.0),
+                private_dirty_bytes_per_connection: Some(900.0),
+            }),
+            server_metrics: BTreeMap::new(),
+            idle: None,
+            storm: None,
+            events: Vec::new(),
+            generator: GeneratorReport {
+                threads: 1,
+                driver: "epoll".to_owned(),
+                cpu_us_per_received: Some(3.0),
+                cpu_share: 0.01,
+                busy_share_max: 0.01,
+                run_delay_share: 0.0,
+                steal_share: 0.0,
+                stamping_us: summary,
+                ceiling: None,
+            },
+            connections: Connections { asked: 11, opened: 11, ..Connections::default() },
+            seconds: Vec::new(),
+            curves: distributions.curves(),
+            histograms: distributions.histograms(),
+            env: Env::read("ws://127.0.0.1/", 1, 1.0),
+        }
+    }
+
+    /// The same by a generator that could not keep up.
+    pub(crate) fn example_invalid() -> Self {
+        let reasons = vec!["the busiest generator thread was busy 99 % of the time".to_owned()];
+        Self { verdict: Verdict::Invalid, reasons, ..Self::example() }
     }
 }

@@ -108,7 +108,7 @@ impl GeneratorReport {
             threads: load.threads,
             driver: load.driver.to_owned(),
             cpu_us_per_received: (messages > 0).then(|| window.own.cpu_ns as f64 / 1000.0 / messages as f64),
-            cpu_share: window.own.cpu_ns as f64 / 1e9 / seconds,
+            cpu_share: window.own_cpu_share(),
             busy_share_max: found.busy_share_max,
             run_delay_share: window.own.run_delay_ns as f64 / 1e9 / seconds / load.threads as f64,
             steal_share: window.steal_share,

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Report;
 use super::latency::Summary;
+use super::{CLOSED_LOOP, Report};
 use crate::cli::units;
 
 /// What must hold, all of it.
@@ -136,9 +136,9 @@ impl Clause {
             Comparison::Greater => value > self.limit,
             Comparison::GreaterOrEqual => value >= self.limit,
         };
-        let is_latency = matches!(self.metric, Metric::Latency(..));
+        let is_latency = self.metric.is_latency();
         let held = match value {
-            _ if is_latency && report.mode == "closed_loop" => None,
+            _ if is_latency && report.mode == CLOSED_LOOP => None,
             // A quantile that lies among the lost is above any limit.
             None => Some(is_latency && matches!(self.comparison, Comparison::Greater | Comparison::GreaterOrEqual)),
             Some(value) => Some(holds(value)),
@@ -179,6 +179,10 @@ impl Metric {
         })
     }
 
+    pub(crate) fn is_latency(self) -> bool {
+        matches!(self, Self::Latency(..))
+    }
+
     /// More of it is better.
     pub(crate) fn is_better_high(self) -> bool {
         matches!(self, Self::Reach | Self::DeliveriesPerS)
@@ -188,13 +192,7 @@ impl Metric {
     pub(crate) fn value(self, report: &Report) -> Option<f64> {
         match self {
             Self::Latency(distribution, quantile) => {
-                let of: &Summary = match distribution {
-                    // What is lost was not in time.
-                    Distribution::Response => &report.latency_us.response_with_lost,
-                    Distribution::Service => &report.latency_us.service,
-                    Distribution::Completion => &report.latency_us.completion,
-                    Distribution::Handshake => &report.latency_us.handshake,
-                };
+                let of = distribution.of(report);
                 match quantile {
                     Quantile::P50 => of.p50,
                     Quantile::P90 => of.p90,
@@ -210,6 +208,28 @@ impl Metric {
             Self::Corrupted => Some(report.corrupted as f64),
             Self::DeliveriesPerS => Some(report.deliveries_per_s),
             Self::CpuUsPerDelivery => report.server.and_then(|server| server.cpu_us_per_delivery),
+        }
+    }
+
+    /// The same for comparing: what lies among the lost is beyond any figure, and only what was not measured is `None`.
+    pub(crate) fn comparable(self, report: &Report) -> Option<f64> {
+        let beyond = match self {
+            Self::Latency(distribution, _) if distribution.of(report).count > 0 => Some(f64::INFINITY),
+            _ => None,
+        };
+        self.value(report).or(beyond)
+    }
+}
+
+impl Distribution {
+    fn of(self, report: &Report) -> &Summary {
+        let latency = &report.latency_us;
+        match self {
+            // What is lost was not in time.
+            Self::Response => &latency.response_with_lost,
+            Self::Service => &latency.service,
+            Self::Completion => &latency.completion,
+            Self::Handshake => &latency.handshake,
         }
     }
 }

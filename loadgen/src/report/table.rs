@@ -2,20 +2,14 @@
 
 use std::fmt::Write;
 
-use super::Report;
 use super::latency::Summary;
-use super::verdict::Verdict;
+use super::verdict::{NO_FIGURES, Verdict};
+use super::{CLOSED_LOOP, Report};
 
 /// The whole summary, with a line end at the end.
 pub(crate) fn render(report: &Report) -> String {
-    let mut out = String::new();
-    put(&mut out, "verdict", report.verdict.name());
-    report.reasons.iter().for_each(|reason| put(&mut out, "  because", reason));
-    if let Some(failure) = &report.failure {
-        put(&mut out, "failure", failure);
-    }
+    let mut out = render_verdict(report);
     if report.verdict == Verdict::Invalid {
-        out += "The generator was the bottleneck: no figures are shown. They are in the JSON (--json).\n";
         return out;
     }
     let connections = &report.connections;
@@ -105,7 +99,7 @@ pub(crate) fn render(report: &Report) -> String {
             })
         ),
     );
-    let mode = if report.mode == "closed_loop" { "closed loop, latency in us" } else { "open loop, latency in us" };
+    let mode = if report.mode == CLOSED_LOOP { "closed loop, latency in us" } else { "open loop, latency in us" };
     let _ =
         writeln!(out, "{mode:<28}{:>11}{:>11}{:>11}{:>11}{:>11}{:>13}", "p50", "p90", "p99", "p99.9", "max", "count");
     let latency = &report.latency_us;
@@ -122,6 +116,20 @@ pub(crate) fn render(report: &Report) -> String {
     for clause in &report.slo.clauses {
         let held = clause.held.map_or("not judged (closed loop)", |held| if held { "held" } else { "NOT HELD" });
         put(&mut out, "slo", &format!("{}: {held} ({})", clause.clause, number(clause.value, 3)));
+    }
+    out
+}
+
+/// What the run is worth. Of one that is INVALID nothing else may be shown.
+pub(crate) fn render_verdict(report: &Report) -> String {
+    let mut out = String::new();
+    put(&mut out, "verdict", report.verdict.name());
+    report.reasons.iter().for_each(|reason| put(&mut out, "  because", reason));
+    if let Some(failure) = &report.failure {
+        put(&mut out, "failure", failure);
+    }
+    if report.verdict == Verdict::Invalid {
+        let _ = writeln!(out, "{NO_FIGURES}");
     }
     out
 }

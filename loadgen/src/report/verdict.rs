@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Report;
+use super::{CLOSED_LOOP, Report};
 
 /// What a run is worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -25,6 +25,10 @@ impl Verdict {
         }
     }
 }
+
+/// What stands in the place of the figures of an INVALID run.
+pub(super) const NO_FIGURES: &str =
+    "The generator was the bottleneck: no figures are shown. They are in the JSON (--json).";
 
 /// Limits above which a run is degraded, and above which it is invalid.
 struct Limit {
@@ -71,7 +75,7 @@ impl Evidence {
     pub(super) fn of(report: &Report, latency_limit_us: Option<f64>) -> Self {
         let (latency, generator) = (&report.latency_us, &report.generator);
         Self {
-            is_closed_loop: report.mode == "closed_loop",
+            is_closed_loop: report.mode == CLOSED_LOOP,
             scheduled: report.scheduled,
             sent: report.sent,
             latency_us: latency_limit_us.or(latency.response.p99),

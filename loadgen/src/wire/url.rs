@@ -63,17 +63,24 @@ impl WsUrl {
         self.host.trim_start_matches('[').trim_end_matches(']')
     }
 
-    /// The first address that the host's name has, IPv4 preferred.
+    /// Its address.
     ///
     /// # Errors
-    /// A sentence with the resolver's reason.
+    /// As [`resolve`].
     pub(crate) fn resolve(&self) -> Result<SocketAddr, String> {
-        let host = self.bare_host();
-        let addresses = (host, self.port).to_socket_addrs();
-        let mut addresses: Vec<_> = addresses.map_err(|e| format!("cannot resolve {host:?}: {e}"))?.collect();
-        addresses.sort_by_key(SocketAddr::is_ipv6);
-        addresses.first().copied().ok_or_else(|| format!("{host:?} has no address"))
+        resolve(self.bare_host(), self.port)
     }
+}
+
+/// The first address that a host's name has, IPv4 preferred.
+///
+/// # Errors
+/// A sentence with the resolver's reason.
+pub(crate) fn resolve(host: &str, port: u16) -> Result<SocketAddr, String> {
+    let addresses = (host, port).to_socket_addrs();
+    let mut addresses: Vec<_> = addresses.map_err(|e| format!("cannot resolve {host:?}: {e}"))?.collect();
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    addresses.first().copied().ok_or_else(|| format!("{host:?} has no address"))
 }
 
 #[cfg(test)]

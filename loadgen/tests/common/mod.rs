@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -124,6 +125,23 @@ impl Running {
 /// Runs to the end: (exit code, report, stderr).
 pub(crate) fn run(args: &[&str]) -> (i32, Value, String) {
     Running::start(args).finish()
+}
+
+/// Runs to the end, whatever it is: (exit code, stdout, stderr).
+pub(crate) fn output(args: &[&str]) -> (Option<i32>, String, String) {
+    let output = loadgen().args(args).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// A file for this test process.
+pub(crate) fn temporary(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("loadgen-{}-{name}", std::process::id()))
+}
+
+/// Does the same with each at the same time: for runs of which only the account matters.
+pub(crate) fn at_once<T: Sync>(all: &[T], each: impl Fn(&T) + Sync) {
+    std::thread::scope(|scope| all.iter().for_each(|one| drop(scope.spawn(|| each(one)))));
 }
 
 /// Sends a signal by name.

@@ -14,6 +14,7 @@ use crate::cli::{AbArgs, RunArgs};
 use crate::compare::rank;
 use crate::drive::findings::Findings;
 use crate::live::Live;
+use crate::out;
 use crate::report::env::Env;
 use crate::report::slo::Slo;
 use crate::report::verdict::Verdict;
@@ -68,7 +69,7 @@ pub(crate) fn ab(args: &AbArgs) -> Result<Exit, (Exit, String)> {
         let [a, b, canary] = measured.values;
         let canary = args.canary.then_some(canary);
         let again = canary.map(|canary| format!("  A again {canary:.4}")).unwrap_or_default();
-        eprintln!("pair {:>2} of {}: A {a:.4}  B {b:.4}{again}  B/A {:.4}", index + 1, args.pairs, b / a);
+        out::note(&format!("pair {:>2} of {}: A {a:.4}  B {b:.4}{again}  B/A {:.4}", index + 1, args.pairs, b / a));
         let is_first = order.iter().position(|arm| *arm == A) < order.iter().position(|arm| *arm == B);
         runs.pairs.push(Pair { a, b, canary, is_a_first: (!is_side_by_side).then_some(is_first) });
         runs.cpu_shares.push(measured.cpu_shares);
@@ -80,7 +81,7 @@ pub(crate) fn ab(args: &AbArgs) -> Result<Exit, (Exit, String)> {
     let report = AbReport::new(runs, &args.fail_on, args.confidence)?;
     let lines = report.lines();
     if !is_json_on_stdout(args.run.target.json.as_deref()) {
-        println!("{}", lines.join("\n"));
+        out::print(&format!("{}\n", lines.join("\n")))?;
     }
     if let Some(path) = &args.run.target.json {
         write_json(path, &report)?;

@@ -54,8 +54,9 @@ struct UnitCosts {
 }
 
 impl Costs {
-    pub(super) fn new(command: &str, shards: u32, observations: Vec<Observation>, env: Env) -> Self {
-        Self { schema: SCHEMA.to_owned(), server_command: command.to_owned(), shards, observations, env }
+    /// Nothing measured yet.
+    pub(super) fn new(command: &str, env: Env) -> Self {
+        Self { schema: SCHEMA.to_owned(), server_command: command.to_owned(), shards: 1, observations: Vec::new(), env }
     }
 
     /// # Errors

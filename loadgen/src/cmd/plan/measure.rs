@@ -1,12 +1,13 @@
 //! Measuring what a server costs: a fresh process for each load of the grid, in random order.
 
-use super::super::load::{find, live, target, usage};
+use super::super::load::{find, live, target, usage, write_json};
 use super::super::server::Server;
 use super::super::{Exit, load};
 use super::costs::Costs;
 use crate::cli::{PlanArgs, TargetArgs};
 use crate::drive::findings::Findings;
 use crate::live::Live;
+use crate::out;
 use crate::plan::grid::grid;
 use crate::plan::{Observation, Shape, Work};
 use crate::report::Report;
@@ -23,35 +24,44 @@ const DRAIN_NS: u64 = 1_000_000_000;
 /// Random numbers for the order.
 const RNG_STREAM: u64 = 0x91A2;
 
-/// Runs the grid up to `corner`, as often as is asked for.
+/// Runs the grid up to `corner`, as often as is asked for. If it does not come to its end, the runs that are there are
+/// written to `--json` all the same.
 ///
 /// # Errors
 /// A server that does not start, listen or end, connections that cannot be opened, counters that cannot be read.
 pub(super) fn measure(command: &str, corner: &Shape, args: &PlanArgs) -> Result<Costs, (Exit, String)> {
+    let target = &args.target;
+    let seed = target.seed.unwrap_or(1);
+    let env = Env::read(target.url.as_deref().unwrap_or_default(), seed, args.duration as f64 / 1e9);
+    let mut costs = Costs::new(command, env);
+    let done = observe_all(command, corner, args, &mut costs);
+    if let (Err(_), Some(path), false) = (&done, &target.json, costs.observations.is_empty()) {
+        write_json(path, &costs)?;
+    }
+    done.map(|()| costs)
+}
+
+fn observe_all(command: &str, corner: &Shape, args: &PlanArgs, costs: &mut Costs) -> Result<(), (Exit, String)> {
     let mut live = live(&args.target)?;
-    let seed = args.target.seed.unwrap_or(1);
-    let mut rng = Rng::new(seed, RNG_STREAM);
-    let mut observations = Vec::new();
-    let mut shards = 1;
+    let mut rng = Rng::new(args.target.seed.unwrap_or(1), RNG_STREAM);
     let shapes = grid(corner, args.duration as f64 / 1e9);
     let all = shapes.len() * args.rounds as usize;
     for _ in 0..args.rounds {
         let mut left = shapes.clone();
         while !left.is_empty() {
             let shape = left.swap_remove(rng.next_u64() as usize % left.len());
-            let (observation, counted_shards) = observe(command, &shape, args, &mut live)?;
-            shards = counted_shards;
+            let (observation, shards) = observe(command, &shape, args, &mut live)?;
+            costs.shards = shards;
             if !args.target.quiet {
-                eprintln!("run {:>2} of {all}: {}", observations.len() + 1, describe(&observation));
+                out::note(&format!("run {:>2} of {all}: {}", costs.observations.len() + 1, describe(&observation)));
             }
-            observations.push(observation);
+            costs.observations.push(observation);
             if signal::asked_to_stop() {
                 return Err((Exit::Failed, "stopped by a signal".into()));
             }
         }
     }
-    let env = Env::read(args.target.url.as_deref().unwrap_or_default(), seed, args.duration as f64 / 1e9);
-    Ok(Costs::new(command, shards, observations, env))
+    Ok(())
 }
 
 fn observe(

@@ -5,7 +5,7 @@ mod costs;
 mod measure;
 
 use super::Exit;
-use super::load::{is_json_on_stdout, usage, write_json};
+use super::load::{show, usage};
 use crate::cli::PlanArgs;
 use crate::plan::Shape;
 use crate::plan::estimate::{Estimator, OBSERVATIONS_MIN};
@@ -32,16 +32,12 @@ pub(crate) fn plan(args: &PlanArgs) -> Result<Exit, (Exit, String)> {
     let estimator = estimator(&costs)?;
     range::check(&shape, &costs.observations).map_err(usage)?;
     let answer = Answer::new(&shape, &costs.observations, &estimator, args.utilisation, args.cores).map_err(usage)?;
-    if !is_json_on_stdout(target.json.as_deref()) {
-        if args.measure {
-            print!("{}", costs::render(&estimator));
-        }
-        print!("{}", answer.render());
-    }
-    match &target.json {
-        Some(path) if args.measure => write_json(path, &costs.with_fit(&estimator))?,
-        Some(path) => write_json(path, &answer)?,
-        None => {}
+    let json = target.json.as_deref();
+    if args.measure {
+        let text = costs::render(&estimator) + &answer.render();
+        show(&text, json, &costs.with_fit(&estimator))?;
+    } else {
+        show(&answer.render(), json, &answer)?;
     }
     Ok(if answer.fits { Exit::Held } else { Exit::NotHeld })
 }

@@ -3,10 +3,11 @@
 use std::io;
 
 use super::{SECOND_NS, Worker};
-use crate::drive::connection::State;
+use crate::drive::connection::{Connection, State};
 use crate::drive::shared::Note;
 use crate::sys::clock::now_ns;
 use crate::wire::frame;
+use crate::workload::Reading;
 
 /// How long the server has to answer our Close.
 const CLOSE_NS_MAX: u64 = 2 * SECOND_NS;
@@ -58,7 +59,9 @@ impl Worker {
                 self.send_waiting(slot);
             }
         }
-        while self.connections.iter().any(|c| matches!(c.state, State::Closing)) && now_ns() < deadline_ns {
+        // Who reads slowly would hear the answer too late, or never.
+        let is_awaited = |c: &Connection| matches!(c.state, State::Closing) && c.reading == Reading::Full;
+        while self.connections.iter().any(is_awaited) && now_ns() < deadline_ns {
             self.port.wait(Some(deadline_ns.saturating_sub(now_ns())))?;
             while let Some(ready) = self.port.poll_ready() {
                 self.take_ready(ready, now_ns());

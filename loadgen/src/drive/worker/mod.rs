@@ -160,9 +160,11 @@ impl Worker {
             self.store_progress(now_ns);
             self.wait(now_ns)?;
         }
+        // Of a run that is cut short the rest was neither scheduled nor worked through.
+        let end_ns = now_ns().min(self.tally.measured.end);
+        let busy_share = self.busy_share(end_ns);
         self.close_all()?;
-        let busy_share = self.busy_share(self.tally.measured.end);
-        let (figures, measured) = self.publishing.finish();
+        let (figures, measured) = self.publishing.finish(end_ns);
         Ok(Outcome {
             tally: self.tally,
             figures,
