@@ -65,6 +65,7 @@ fn delayed_echoes_have_a_bound_that_their_senders_share() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the reader's pace, no wait for anything")]
 fn a_close_waits_for_a_reader_that_goes_on_reading() {
     const MESSAGE_BYTES: usize = 6 << 20;
     for_each_setup(|driver, shards| {

@@ -58,7 +58,7 @@ section! {
         subprotocols: Vec<String> = Vec::new(), check subprotocols;
         /// do not send a message back to its sender
         exclude_sender: bool = false;
-        /// µs that a busy topic is held so that messages leave together; 0 is never
+        /// µs that a busy topic is held so that messages leave together, up to twice as long if a flush takes long; 0 is never
         flush_window_us: u64 = 2000, in 0..=1000000;
         /// characters of a user's name; above it 400
         username_chars_max: usize = 50, in 1..=1024;

@@ -57,6 +57,10 @@ pub(crate) struct Pass {
     pub target: u64,
     /// A subscriber was removed meanwhile, so that one may have been skipped.
     pub disturbed: bool,
+    /// When it began, in µs.
+    pub began_us: u64,
+    /// Sends that it makes in one turn at most.
+    pub sends_per_turn: usize,
 }
 
 /// Whether the topic stands in one of the shard's lists.
@@ -93,6 +97,10 @@ pub(crate) struct Topic {
     pub rotation: usize,
     /// When the last fan-out ended, in µs, and how often the shard had slept by then.
     pub flushed_us: u64,
+    /// How long that flush took, in µs.
+    pub flush_took_us: u64,
+    /// The next flush ends a hold.
+    pub was_held: bool,
     pub flushed_sleeps: u64,
     /// Every unblocked subscriber was offered everything before.
     pub attempted: u64,
@@ -126,6 +134,8 @@ impl Topic {
             waiting: Waiting::No,
             rotation: 0,
             flushed_us: 0,
+            flush_took_us: 0,
+            was_held: false,
             flushed_sleeps: u64::MAX,
             attempted: 0,
             publishers: Vec::new(),

@@ -16,7 +16,7 @@ use crate::net::port::ConnectionId;
 use crate::relay::home::{HomeTopic, Shared};
 use crate::relay::ledger::{Books, Ledger};
 use crate::relay::segment::Segment;
-use crate::relay::topic::{Home, Topic};
+use crate::relay::topic::{Home, Pass, Topic};
 
 /// See the module's description.
 pub(crate) struct Topics {
@@ -31,7 +31,7 @@ pub(crate) struct Topics {
     /// Connections that wait for room in a ring.
     pub congested: Vec<ConnectionId>,
     /// Topics whose fan-out ends with the running flush, and the offset it covered.
-    pub finished: Vec<(u32, u64)>,
+    pub finished: Vec<(u32, Pass)>,
     /// Topics to report at the end of the running flush.
     pub report_due: Vec<u32>,
     /// Homes whose logs were written to lately, and when to look at them again.
