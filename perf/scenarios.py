@@ -94,7 +94,7 @@ def further(subscribers, closed):
         # Half a core of every server, and next to nothing: what a server that flushes late costs who hears it.
         offered("rate100-64", 100, subscribers, is_usual=False),
         offered("rate20-64", 20, subscribers, is_usual=False),
-        offered_echo("echo-half", 60_000, is_usual=False),
+        offered_echo("echo-half", 100_000, is_usual=False),
         offered("crowd10000", 5, CROWD, is_usual=False, needs=both, beside=BESIDE),
         offered("topics1x10000", 10, CROWD, is_usual=False),
         Scenario(
