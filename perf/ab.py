@@ -143,12 +143,13 @@ def row(done):
         effect = f"only {report['smallest_effect']:.1%} would have shown"
         why = "the base differs from itself" if report["contaminated"] else effect
     base = sorted(pair["a"] for pair in report["pairs"])[len(report["pairs"]) // 2]
-    cells = [done["scenario"], f"{done['rate']:.0f}", f"{base:.3f}", percent(report["estimate"]), percent(report["canary"])]
+    cores = f"{report['cpu_share']['a']:.2f}" if "cpu_share" in report else "–"
+    cells = [done["scenario"], f"{done['rate']:.0f}", cores, f"{base:.3f}", percent(report["estimate"]), percent(report["canary"])]
     return "| " + " | ".join([*cells, f"{report['estimate']['pair_spread']:.1%}", done["result"] + (f": {why}" if why else "")]) + " |"
 
 
-HEAD = """| scenario | messages/s | base, µs | head / base, % (low, high) | base / base | pairs' spread | |
-| --- | ---: | ---: | ---: | ---: | ---: | --- |"""
+HEAD = """| scenario | messages/s | cores | base, µs | head / base, % (low, high) | base / base | pairs' spread | |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"""
 
 
 def prepare(options):
