@@ -24,7 +24,7 @@ def comparison(result, contaminated=False):
 class Comparisons(unittest.TestCase):
     def test_a_row_has_the_median_the_interval_and_the_result(self):
         row = ab.row(comparison("REGRESSED"))
-        self.assertEqual(row, "| fan-out | 180 | 4.100 | +5.0 +2.0 +8.0 | +0.0 -1.0 +1.0 | 1.2% | REGRESSED |")
+        self.assertEqual(row, "| fan-out | 180 | – | 4.100 | +5.0 +2.0 +8.0 | +0.0 -1.0 +1.0 | 1.2% | REGRESSED |")
         self.assertEqual(row.count("|"), ab.HEAD.splitlines()[0].count("|"))
 
     def test_inconclusive_says_why(self):

@@ -129,7 +129,7 @@ class Loads(unittest.TestCase):
 
     def test_offered_rates_of_half_a_core_and_of_next_to_none(self):
         flags = {scenario.name: " ".join(scenario.flags) for scenario in scenarios(1000) if scenario.is_offered}
-        self.assertIn("--connections 100 --rate 60000 --size 64", flags["echo-half"])
+        self.assertIn("--connections 100 --rate 100000 --size 64", flags["echo-half"])
         self.assertIn("--rate 100", flags["rate100-64"])
         self.assertIn("--rate 20", flags["rate20-64"])
 
