@@ -29,6 +29,9 @@ const COMPLETIONS: u32 = 32768;
 const BUFFERS_AT_FIRST: u16 = 64;
 /// Buffer group of the provided buffers.
 const GROUP: u16 = 0;
+/// So many calls in a row that brought nothing say that the kernel's mark of deferred work is a stale one. Each runs some 20
+/// entries, so that far more than can bring nothing are through.
+const FRUITLESS_MAX: u32 = 64;
 /// `IORING_ENTER_GETEVENTS`.
 const GETEVENTS: u32 = 1;
 
@@ -67,6 +70,8 @@ pub(crate) struct Ring {
     timespec_next: usize,
     /// Completions that were read while sends were submitted.
     stash: VecDeque<Completion>,
+    /// Calls in a row that brought no completion and left the mark of deferred work.
+    fruitless: u32,
     /// `enter` calls so far.
     pub(crate) enters: u64,
     /// Submissions pushed so far.
@@ -102,6 +107,7 @@ impl Ring {
             timespec,
             timespec_next: 0,
             stash: VecDeque::new(),
+            fruitless: 0,
             enters: 0,
             submissions: 0,
             completions: 0,
@@ -146,7 +152,10 @@ impl Ring {
     /// Submits what is queued and runs some of the kernel's deferred work for this ring: one call on a DEFER_TASKRUN
     /// ring returns about 20 completions, [`Ring::next_completion`] asks for the others. False if the kernel could not.
     pub(crate) fn reap(&mut self) -> bool {
-        self.enter(GETEVENTS)
+        let done = self.enter(GETEVENTS);
+        let is_fruitless = self.ring.completion().is_empty() && self.is_marked();
+        self.fruitless = if is_fruitless { self.fruitless.saturating_add(1) } else { 0 };
+        done
     }
 
     /// The oldest completion that was not taken yet. When those at hand are used up, the kernel is asked for more:
@@ -157,14 +166,16 @@ impl Ring {
             if let Some(completion) = self.stash.pop_front().or_else(|| self.read_completion()) {
                 return Some(completion);
             }
-            if !self.has_deferred_work() || !self.reap() {
+            // At most one call for nothing: the mark may be stale, and then stands until the next real work.
+            if !self.is_marked() || !self.reap() || self.fruitless > 0 {
                 return None;
             }
         }
     }
 
-    /// Whether the kernel has completions that it makes out only when it is called.
-    fn has_deferred_work(&mut self) -> bool {
+    /// Whether the kernel says that it has completions which it makes out only when it is called. It may say so wrongly: who
+    /// adds work from another core sets the mark after this one may have done that very work and cleared the mark.
+    fn is_marked(&mut self) -> bool {
         let mut queue = self.ring.submission();
         queue.sync();
         queue.taskrun()
@@ -190,7 +201,20 @@ impl Ring {
         }
         let mut queue = self.ring.submission();
         queue.sync();
-        queue.taskrun() || queue.cq_overflow() || !queue.is_empty()
+        if queue.cq_overflow() || !queue.is_empty() {
+            return true;
+        }
+        if !queue.taskrun() {
+            return false;
+        }
+        drop(queue);
+        if self.fruitless < FRUITLESS_MAX {
+            return true;
+        }
+        // A stale mark, which says nothing about what came after it: the kernel is asked. Whatever comes later finds no work
+        // there, and signals.
+        self.reap();
+        !self.ring.completion().is_empty()
     }
 
     /// Sends each item at once and without waiting, inside this call. `user_data(i)` is `tag | i`; `short` is called
