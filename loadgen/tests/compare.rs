@@ -39,6 +39,23 @@ fn ab_finds_extra_work_per_delivery_and_shows_every_pair() {
 }
 
 #[test]
+fn ab_keeps_the_pairs_that_it_has_when_a_server_fails() {
+    let (starts, file) = (temporary("kept.starts"), temporary("kept.json"));
+    let peer = format!("{} peer fanout --listen 127.0.0.1:{{port}}", env!("CARGO_BIN_EXE_loadgen"));
+    let b = format!("sh -c 'echo >>{0}; test $(wc -l <{0}) -le 8 && exec {peer}'", str(&starts));
+    let url = "ws://127.0.0.1:{port}/";
+    let shape = ["--pairs", "10", "--subscribers", "20", "--rate", "200", "--warmup", "40ms", "--duration", "240ms"];
+    let sides = ["ab", "--a", &peer, "--b", &b, "--url", url, "--quiet", "--json", str(&file)];
+    let (code, text, errors) = output(&[&sides[..], &shape].concat());
+    assert!(code == Some(4) && errors.contains("instead of listening"), "{code:?} {errors}");
+    assert!(text.contains("over 8 pairs"), "{text}");
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(report["pairs"].as_array().unwrap().len(), 8);
+    std::fs::remove_file(file).unwrap();
+    std::fs::remove_file(starts).unwrap();
+}
+
+#[test]
 fn ab_fails_only_beyond_the_limit_and_counts_a_server_that_a_shell_started() {
     let pids = temporary("limit.pids");
     // SIGTERM ends the shell only.

@@ -57,6 +57,18 @@ pub(crate) fn ab(args: &AbArgs) -> Result<Exit, (Exit, String)> {
         is_closed_loop: !is_side_by_side && run_load(&args.run)?.0.is_closed_loop(),
         ..Runs::default()
     };
+    let ended = match run_pairs(args, &mut runs, is_side_by_side) {
+        // Too few to conclude anything; each was told on stderr.
+        Err(error) if runs.pairs.len() < pairs_min => return Err(error),
+        ended => ended,
+    };
+    let report = AbReport::new(runs, &args.fail_on, args.confidence)?;
+    publish(args, &report)?;
+    ended.map(|()| report.exit())
+}
+
+/// Runs the pairs that were asked for, or as many as there are before a signal or a failure.
+fn run_pairs(args: &AbArgs, runs: &mut Runs, is_side_by_side: bool) -> Result<(), (Exit, String)> {
     let mut live = live(&args.run.target)?;
     let arms = if args.canary { 3 } else { 2 };
     let seed = args.run.target.seed.unwrap_or(1);
@@ -78,19 +90,23 @@ pub(crate) fn ab(args: &AbArgs) -> Result<Exit, (Exit, String)> {
             return Err((Exit::Failed, "stopped by a signal".into()));
         }
     }
-    let report = AbReport::new(runs, &args.fail_on, args.confidence)?;
-    let lines = report.lines();
-    if !is_json_on_stdout(args.run.target.json.as_deref()) {
-        out::print(&format!("{}\n", lines.join("\n")))?;
-    }
+    Ok(())
+}
+
+/// Writes the report to wherever it was asked for.
+fn publish(args: &AbArgs, report: &AbReport) -> Result<(), (Exit, String)> {
     if let Some(path) = &args.run.target.json {
-        write_json(path, &report)?;
+        write_json(path, report)?;
     }
+    let lines = report.lines();
     if let Some(path) = &args.markdown {
         // A paragraph each.
         write(path, &format!("{}\n", lines.join("\n\n")))?;
     }
-    Ok(report.exit())
+    if !is_json_on_stdout(args.run.target.json.as_deref()) {
+        out::print(&format!("{}\n", lines.join("\n")))?;
+    }
+    Ok(())
 }
 
 /// The command of a side: the canary is A again.
