@@ -246,8 +246,9 @@ def all_beaten(gates, budgets):
     return found
 
 
-def against_base(gates, bases, share):
-    """Problems, and the changes worth telling. `share` is what inexact figures may exceed the base's by."""
+def against_base(gates, bases, share, stated=()):
+    """Problems, and the changes worth telling. `share` is what inexact figures may exceed the base's by, without a reason
+    in `stated`."""
     by_name = {base.name: base for base in bases}
     problems, changes = [], []
     for gate in gates:
@@ -260,9 +261,10 @@ def against_base(gates, bases, share):
             if before is None:
                 continue
             text = f"{gate.name}: {name} {before:g} → {value:g} per {gate.operation}"
-            if over(gate, name, before, share if name in INEXACT else 0):
+            is_over = over(gate, name, before, share if name in INEXACT else 0)
+            if is_over and ("gates", gate.name, name) not in stated:
                 problems.append(text + " against the merge base")
-            elif abs(gate.totals[name] - base.totals[name]) > slack(gate, name) + abs(base.totals[name]) * TELLING:
+            elif is_over or abs(gate.totals[name] - base.totals[name]) > slack(gate, name) + abs(base.totals[name]) * TELLING:
                 changes.append(text)
     return problems, changes
 
@@ -318,6 +320,12 @@ def loosened(now, before):
         elif not values[path] <= was and reasons.get(path, "") in ("", old_reasons.get(path, "")):
             problems.append(f"{what}: raised from {was:g} to {values[path]:g} without a new reason on its line")
     return problems
+
+
+def stated(now, before):
+    """The budgets, by path, whose line has a reason that the base's does not have."""
+    old = comments(before)
+    return {path: reason for path, reason in comments(now).items() if reason not in ("", old.get(path, ""))}
 
 
 def lower(gates, budgets, notes):
@@ -391,8 +399,9 @@ def judge(options, only):
     problems += against_budgets(gates, budgets, only, notes)
     if options.base and (base := build_base(options.base, notes)):
         bases = run_all(base["bin"], only)
-        worse, changes = against_base(gates, bases, budgets["tolerance"]["base"])
-        problems += worse + loosened(BUDGETS.read_text(), base["budgets"])
+        now = BUDGETS.read_text()
+        worse, changes = against_base(gates, bases, budgets["tolerance"]["base"], stated(now, base["budgets"]))
+        problems += worse + loosened(now, base["budgets"])
         notes.append(f"compared with {base['commit'][:9]}: {len(changes)} other changes")
     notes += sorted({f"not counted, no io_uring ({gate.skipped})" for gate in gates if gate.skipped})
     for reason in sorted({gate.no_kernel for gate in gates if gate.no_kernel}):

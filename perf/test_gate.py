@@ -98,6 +98,13 @@ class Limits(unittest.TestCase):
         worse, changes = gate.against_base([counted(instructions=90_000)], [counted(instructions=100_000)], 0.01)
         self.assertEqual((worse, len(changes)), ([], 1))
 
+    def test_a_raise_with_a_new_reason_on_its_budget_is_told_and_no_fault(self):
+        budget = '[gates."echo"]\ninstructions = 1000'
+        reasons = gate.stated(budget + " # tags are read", budget)
+        worse, changes = gate.against_base([counted(instructions=102_000)], [counted(instructions=100_000)], 0.01, reasons)
+        self.assertEqual((worse, len(changes)), ([], 1))
+        self.assertEqual(gate.stated(budget + " # tags are read", budget + " # tags are read"), {})
+
     def test_a_gate_that_counts_nothing_has_a_fault(self):
         with self.assertRaises(gate.Failure):
             counted(instructions=0, turns=5).check()
