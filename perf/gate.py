@@ -307,7 +307,7 @@ def heading(tree):
 def loosened(now, before):
     """Budgets and tolerances that are above those of the base, or gone, without a new reason: a comment on the line that
     is not the base's, or a line `# removed GATE FIGURE: reason` (or GATE alone) in the head."""
-    values, reasons, old_reasons = numbers(tomllib.loads(now)), comments(now), comments(before)
+    values, reasons = numbers(tomllib.loads(now)), stated(now, before)
     removed = set(REMOVED.findall(now)) - set(REMOVED.findall(before))
     problems = []
     for path, was in numbers(tomllib.loads(before)).items():
@@ -317,7 +317,7 @@ def loosened(now, before):
         if path not in values:
             if not {path[1], " ".join(path[1:])} & removed:
                 problems.append(f"{what}: {was:g} was removed without a reason")
-        elif not values[path] <= was and reasons.get(path, "") in ("", old_reasons.get(path, "")):
+        elif not values[path] <= was and path not in reasons:
             problems.append(f"{what}: raised from {was:g} to {values[path]:g} without a new reason on its line")
     return problems
 

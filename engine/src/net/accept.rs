@@ -177,8 +177,7 @@ impl Shard {
         connection.unparsed = None;
         let tls = connection.tls.take();
         let endpoint = connection.endpoint;
-        let waiting = connection.outbox.as_ref().map_or(0, |outbox| outbox.messages());
-        let unsent = delayed + waiting + tls.as_ref().map_or(0, |tls| tls.messages);
+        let unsent = delayed + connection.outbox_messages() + tls.as_ref().map_or(0, |tls| tls.messages);
         self.discard_outbox(slot);
         self.forfeit(tls.and_then(|mut tls| tls.owed.take()), slot);
         if was_open {

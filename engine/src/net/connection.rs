@@ -139,6 +139,11 @@ impl Connection {
         self.outbox.as_ref().map_or(0, |outbox| outbox.len())
     }
 
+    /// Messages in its outbox.
+    pub(crate) fn outbox_messages(&self) -> u64 {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.messages())
+    }
+
     /// Since when the peer owes its end, in ms: while it takes what was still to be sent, since it last took some.
     pub(crate) fn closing_since_ms(&self) -> u32 {
         let later = self.progress_ms.wrapping_sub(self.since_ms).cast_signed() > 0;

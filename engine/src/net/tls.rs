@@ -310,7 +310,7 @@ impl Shard {
             return self.end(slot, Ended::Protocol, true);
         }
         self.unsubscribe(slot, crate::counters::Dropped::Disconnected, false);
-        let unsent = self.connections.at(slot).outbox.as_ref().map_or(0, |outbox| outbox.messages());
+        let unsent = self.connections.at(slot).outbox_messages();
         self.counters().dropped(crate::counters::Dropped::Disconnected, unsent);
         self.discard_outbox(slot);
         self.begin_draining(slot);

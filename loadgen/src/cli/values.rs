@@ -35,7 +35,7 @@ impl Listen {
     /// # Errors
     /// A sentence that says why the host has no address.
     pub(crate) fn resolve(&self) -> Result<SocketAddr, String> {
-        url::resolve(self.host.trim_start_matches('[').trim_end_matches(']'), self.port)
+        url::resolve(url::bare(&self.host), self.port)
     }
 }
 

@@ -60,7 +60,7 @@ impl WsUrl {
 
     /// The host without the brackets of an IPv6 address.
     pub(crate) fn bare_host(&self) -> &str {
-        self.host.trim_start_matches('[').trim_end_matches(']')
+        bare(&self.host)
     }
 
     /// Its address.
@@ -70,6 +70,11 @@ impl WsUrl {
     pub(crate) fn resolve(&self) -> Result<SocketAddr, String> {
         resolve(self.bare_host(), self.port)
     }
+}
+
+/// A host without the brackets of an IPv6 address.
+pub(crate) fn bare(host: &str) -> &str {
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 /// The first address that a host's name has, IPv4 preferred.
